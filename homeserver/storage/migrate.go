@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package storage
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"fmt"
+	"io/fs"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
+)
+
+//go:embed schema/*.sql
+var schemaFiles embed.FS
+
+// forEngine keeps the lines of a schema text that are meant for an engine: a line that ends in "-- only: sqlite" or
+// "-- only: postgres" is dropped for the other one.
+func forEngine(text string, e engine) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if i := strings.Index(line, "-- only: "); i >= 0 && strings.TrimSpace(line[i+len("-- only: "):]) != string(e) {
+			continue
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+// migrate brings the schema to the newest version; each step is one transaction.
+func migrate(ctx context.Context, db *sql.DB, e engine) error {
+	names, err := fs.Glob(schemaFiles, "schema/*.sql")
+	if err != nil {
+		return err
+	}
+	var steps []*goose.Migration
+	for _, name := range names {
+		num, _, _ := strings.Cut(path.Base(name), "_")
+		version, err := strconv.ParseInt(num, 10, 64)
+		if err != nil {
+			return fmt.Errorf("schema file %s: %w", name, err)
+		}
+		raw, err := schemaFiles.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		text := forEngine(string(raw), e)
+		steps = append(steps, goose.NewGoMigration(version, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, text)
+			return err
+		}}, nil))
+	}
+	dialect := database.DialectSQLite3
+	if e == postgres {
+		dialect = database.DialectPostgres
+	}
+	p, err := goose.NewProvider(dialect, db, nil, goose.WithGoMigrations(steps...), goose.WithDisableGlobalRegistry(true), goose.WithTableName("schema_versions"))
+	if err != nil {
+		return fmt.Errorf("schema: %w", err)
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return fmt.Errorf("schema: %w", err)
+	}
+	return nil
+}
