@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Server names: Matrix spec, appendices, "Server Name": a DNS name, IPv4 or [IPv6] address, with a port if need be. Capitals are
+// allowed there and refused here, because two servers whose names differ in case only cannot be told apart by people.
+var serverName = regexp.MustCompile(`^([a-z0-9.-]{1,230}|\[[0-9a-f:.]{2,45}\])(:[0-9]{1,5})?$`)
+
+// Check says what cannot work, each line with the key and what to do.
+func (c *Config) Check() error {
+	var errs []error
+	fail := func(key, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
+	}
+	oneOf := func(key, value string, allowed ...string) {
+		if !slices.Contains(allowed, value) {
+			fail(key, "is %q; choose one of %s", value, strings.Join(allowed, ", "))
+		}
+	}
+	listen := func(key, value string) {
+		if err := checkListen(value); err != nil {
+			fail(key, "%v", err)
+		}
+	}
+
+	if !serverName.MatchString(c.ServerName) {
+		fail("server_name", "is %q; write the bare host name, in small letters, such as example.org", c.ServerName)
+	}
+	if c.PublicURL != "" {
+		u, err := url.Parse(c.PublicURL)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
+			fail("public_url", "is %q; write a URL with nothing after the host, such as https://matrix.example.org", c.PublicURL)
+		}
+	}
+	if c.DataDir == "" {
+		fail("data_dir", "is empty; name a folder that this server may write")
+	}
+
+	listen("listen.client", c.Listen.Client)
+	listen("listen.https", c.Listen.HTTPS)
+	listen("listen.federation", c.Listen.Federation)
+	listen("listen.metrics", c.Listen.Metrics)
+	listen("turn.listen", c.TURN.Listen)
+	listen("turn.tls_listen", c.TURN.TLSListen)
+
+	oneOf("tls.mode", c.TLS.Mode, TLSOff, TLSFiles, TLSSelfSigned)
+	files := c.TLS.Certificate != "" || c.TLS.Key != ""
+	switch {
+	case c.TLS.Mode == TLSFiles && (c.TLS.Certificate == "" || c.TLS.Key == ""):
+		fail("tls.certificate", "tls.mode files needs both tls.certificate and tls.key")
+	case c.TLS.Mode != TLSFiles && files:
+		fail("tls.mode", "is %s although tls.certificate or tls.key is set; write tls.mode: files", c.TLS.Mode)
+	}
+
+	if u := c.Database.URL; u == "" {
+		fail("database.url", "is empty; name an SQLite file such as trunkboard.db, or a postgres:// URL")
+	} else if scheme, _, ok := strings.Cut(u, "://"); ok && !isPostgres(u) {
+		fail("database.url", "has the scheme %s; only postgres:// URLs and paths of SQLite files are known", scheme)
+	}
+	if u := c.Redis.URL; u != "" && !slices.ContainsFunc([]string{"redis://", "rediss://", "unix://"}, func(s string) bool { return strings.HasPrefix(u, s) }) {
+		fail("redis.url", "want redis://, rediss:// or unix://, or nothing at all")
+	}
+	oneOf("registration.mode", c.Registration.Mode, "auto", "open", "closed")
+	oneOf("accounts.password_cost", c.Accounts.PasswordCost, "standard", "minimum")
+	if c.Media.MaxUpload < 1 {
+		fail("media.max_upload", "is 0; give a size such as 50MiB")
+	}
+
+	r := c.TURN.Relay
+	if r.MinPort < 1024 || r.MaxPort > 65535 || r.MinPort > r.MaxPort {
+		fail("turn.relay.min_port", "the range %d-%d does not work; choose ports between 1024 and 65535, the smaller first", r.MinPort, r.MaxPort)
+	}
+	if r.ExternalIP != "" {
+		if _, err := netip.ParseAddr(r.ExternalIP); err != nil {
+			fail("turn.relay.external_ip", "is %q; write an IP address", r.ExternalIP)
+		}
+	}
+	if c.TURN.MaxAllocations < 1 || c.TURN.MaxAllocationsPerUser < 1 {
+		fail("turn.max_allocations", "both allocation limits must be at least 1; leave the relay out with --only instead")
+	}
+	if c.TURN.CredentialLifetime.Minutes() < 1 {
+		fail("turn.credential_lifetime", "is %s; at least 1m, or calls lose their relay before they start", c.TURN.CredentialLifetime)
+	}
+	oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	oneOf("log.format", c.Log.Format, "text", "json")
+	return errors.Join(errs...)
+}
+
+func checkListen(value string) error {
+	if value == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(value)
+	if err != nil {
+		return fmt.Errorf(`is %q; write host:port, such as 127.0.0.1:8008 or ":8448"`, value)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("has the port %q; ports are 1 to 65535, 0 picks a free one", port)
+	}
+	if _, err := netip.ParseAddr(host); host != "" && host != "localhost" && err != nil {
+		return fmt.Errorf("has the host %q; write an address of this machine, or leave it out for all of them", host)
+	}
+	return nil
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package configs holds the settings of Trunkboard: one annotated file, trunkboard.yaml, which is embedded and is the single
+// source of the defaults, and the Config that it fills. A setting is found by its dotted key (turn.relay.min_port), and Load puts
+// four layers over one another:
+//
+//	embedded trunkboard.yaml  <  the user's files  <  TRUNKBOARD_* environment  <  flags
+//
+// Each layer may name only keys that exist; a misspelt key is an error which names the nearest one. The folder also holds what an
+// operator copies: the systemd unit and the reverse-proxy samples.
+package configs
+
+import (
+	_ "embed"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Annotated is trunkboard.yaml: every key with its default and its meaning.
+//
+//go:embed trunkboard.yaml
+var Annotated string
+
+// Config is every setting. Meanings, units and defaults stand in trunkboard.yaml, beside the key that each field is named after.
+type Config struct {
+	ServerName   string       `yaml:"server_name"`
+	PublicURL    string       `yaml:"public_url"`
+	DataDir      string       `yaml:"data_dir"`
+	Listen       Listen       `yaml:"listen"`
+	TLS          TLS          `yaml:"tls"`
+	Database     Database     `yaml:"database"`
+	Redis        Redis        `yaml:"redis"`
+	Registration Registration `yaml:"registration"`
+	Accounts     Accounts     `yaml:"accounts"`
+	Limits       Limits       `yaml:"limits"`
+	Media        Media        `yaml:"media"`
+	TURN         TURN         `yaml:"turn"`
+	Log          Log          `yaml:"log"`
+	Shutdown     Shutdown     `yaml:"shutdown"`
+}
+
+// Listen is where HTTP is served.
+type Listen struct {
+	Client         string         `yaml:"client"`
+	HTTPS          string         `yaml:"https"`
+	Federation     string         `yaml:"federation"`
+	Metrics        string         `yaml:"metrics"`
+	TrustedProxies []netip.Prefix `yaml:"trusted_proxies"`
+}
+
+// TLS modes.
+const (
+	TLSOff        = "off"
+	TLSFiles      = "files"
+	TLSSelfSigned = "self-signed"
+)
+
+// TLS says where the certificate comes from.
+type TLS struct {
+	Mode        string   `yaml:"mode"`
+	Certificate string   `yaml:"certificate"`
+	Key         string   `yaml:"key"`
+	Names       []string `yaml:"names"`
+}
+
+// Database is where events and accounts are kept.
+type Database struct {
+	URL string `yaml:"url" secret:"url"`
+}
+
+// Redis is what several nodes share.
+type Redis struct {
+	URL string `yaml:"url" secret:"url"`
+}
+
+// Registration says who may make an account.
+type Registration struct {
+	Mode         string `yaml:"mode"`
+	SharedSecret string `yaml:"shared_secret" secret:"text"`
+}
+
+// Accounts is how passwords are kept.
+type Accounts struct {
+	PasswordCost string `yaml:"password_cost"`
+}
+
+// Limits are token buckets; a zero Rate is no limit.
+type Limits struct {
+	Enabled      bool `yaml:"enabled"`
+	Registration Rate `yaml:"registration"`
+	Login        Rate `yaml:"login"`
+	Messages     Rate `yaml:"messages"`
+	Joins        Rate `yaml:"joins"`
+	Invites      Rate `yaml:"invites"`
+	Uploads      Rate `yaml:"uploads"`
+	Requests     Rate `yaml:"requests"`
+}
+
+// Media bounds uploads.
+type Media struct {
+	MaxUpload Size `yaml:"max_upload"`
+}
+
+// TURN is the relay.
+type TURN struct {
+	Listen                string        `yaml:"listen"`
+	TLSListen             string        `yaml:"tls_listen"`
+	PublicHost            string        `yaml:"public_host"`
+	Secret                string        `yaml:"secret" secret:"text"`
+	Realm                 string        `yaml:"realm"`
+	CredentialLifetime    time.Duration `yaml:"credential_lifetime"`
+	Relay                 Relay         `yaml:"relay"`
+	MaxAllocationsPerUser int           `yaml:"max_allocations_per_user"`
+	MaxAllocations        int           `yaml:"max_allocations"`
+	MaxBandwidth          Size          `yaml:"max_bandwidth"`
+}
+
+// Relay is the side of TURN that peers see.
+type Relay struct {
+	MinPort    int            `yaml:"min_port"`
+	MaxPort    int            `yaml:"max_port"`
+	ExternalIP string         `yaml:"external_ip"`
+	Allow      []netip.Prefix `yaml:"allow"`
+}
+
+// Log is what goes to standard error.
+type Log struct {
+	Level  string `yaml:"level"`
+	Format string `yaml:"format"`
+}
+
+// Shutdown is how long a stop may take.
+type Shutdown struct {
+	Drain time.Duration `yaml:"drain"`
+}
+
+// OpenRegistration reports whether strangers may make accounts.
+func (c *Config) OpenRegistration() bool {
+	return c.Registration.Mode == "open" || c.Registration.Mode == "auto" && c.ServerName == "localhost"
+}
+
+// Public is the URL at which others reach this server, without a slash at the end.
+func (c *Config) Public() string {
+	if c.PublicURL != "" {
+		return strings.TrimSuffix(c.PublicURL, "/")
+	}
+	if c.ServerName != "localhost" {
+		return "https://" + c.ServerName
+	}
+	_, port, err := net.SplitHostPort(c.Listen.Client)
+	if err != nil || port == "" {
+		return "http://localhost"
+	}
+	return "http://localhost:" + port
+}
+
+// TURNHost is the host that clients are told to reach TURN at: no port, no brackets.
+func (c *Config) TURNHost() string {
+	if c.TURN.PublicHost != "" {
+		return c.TURN.PublicHost
+	}
+	if u, err := url.Parse(c.Public()); err == nil && u.Hostname() != "" {
+		return u.Hostname()
+	}
+	return c.ServerName
+}
+
+// TURNRealm is the realm of TURN challenges.
+func (c *Config) TURNRealm() string {
+	if c.TURN.Realm != "" {
+		return c.TURN.Realm
+	}
+	return c.ServerName
+}
+
+// DatabaseURL is the path of the SQLite file, or the PostgreSQL URL.
+func (c *Config) DatabaseURL() string {
+	u := c.Database.URL
+	if isPostgres(u) || filepath.IsAbs(u) || u == ":memory:" {
+		return u
+	}
+	return filepath.Join(c.DataDir, u)
+}
+
+func isPostgres(u string) bool {
+	return strings.HasPrefix(u, "postgres://") || strings.HasPrefix(u, "postgresql://")
+}
