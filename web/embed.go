@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package web serves the browser side of Trunkboard out of the binary: the client at /, call pages at /meet/<name> and the admin
+// page at /admin/ are one single-page application, built by Vite from web/app into web/dist and embedded from there.
+//
+//	/assets/<name>-<hash>.js    the content never changes under its name: cached for a year
+//	any other file              asked again each time, answered 304 by its ETag
+//	any other path              index.html: the application reads the path itself
+package web
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
+	"io"
+	"io/fs"
+	"mime"
+	"net/http"
+	"path"
+	"strings"
+	"sync"
+	"time"
+)
+
+// dist is what `make web` built; a checkout holds only an empty .keep there, so that the package compiles before that.
+//
+//go:embed all:dist
+var dist embed.FS
+
+// The policy that browsers hold the application to: code, styles and connections from this server only; WebAssembly for the
+// end-to-end encryption; pictures and media also from memory, where decrypted attachments live.
+const contentSecurityPolicy = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; connect-src 'self' blob:; " +
+	"img-src 'self' blob: data:; media-src 'self' blob: mediastream:; font-src 'self'; worker-src 'self' blob:; manifest-src 'self'; " +
+	"frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'self'; object-src 'none'"
+
+// Handler serves the application embedded in this binary, or says how to build it when it is not there.
+func Handler() (http.Handler, error) {
+	built, err := fs.Sub(dist, "dist")
+	if err != nil {
+		return nil, err
+	}
+	return serve(built)
+}
+
+// asset is one file, ready to send.
+type asset struct {
+	name    string
+	kind    string // Content-Type
+	tag     string // ETag of the plain form
+	plain   []byte
+	smaller func() []byte // gzip, made at the first request that takes it; nil when it saves nothing
+}
+
+type app map[string]*asset
+
+// serve reads all of files into memory (the embedded ones are there already).
+func serve(files fs.FS) (http.Handler, error) {
+	a := app{}
+	err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || strings.HasPrefix(path.Base(name), ".") {
+			return err
+		}
+		content, err := fs.ReadFile(files, name)
+		if err != nil {
+			return err
+		}
+		a[name] = newAsset(name, content)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if a["index.html"] == nil {
+		return http.HandlerFunc(notBuilt), nil
+	}
+	return a, nil
+}
+
+func newAsset(name string, content []byte) *asset {
+	sum := sha256.Sum256(content)
+	f := &asset{name: name, kind: contentType(name), plain: content, tag: `"` + base64.RawURLEncoding.EncodeToString(sum[:12])}
+	if compressible(f.kind) && len(content) > 1024 {
+		f.smaller = sync.OnceValue(func() []byte {
+			var b bytes.Buffer
+			w, _ := gzip.NewWriterLevel(&b, gzip.BestCompression) // fails for unknown levels only
+			w.Write(content)                                      // a bytes.Buffer takes everything
+			w.Close()
+			return b.Bytes()
+		})
+	}
+	return f
+}
+
+// contentType does not ask the machine's own tables, which differ from one to the next.
+func contentType(name string) string {
+	switch path.Ext(name) {
+	case ".html":
+		return "text/html; charset=utf-8"
+	case ".js", ".mjs":
+		return "text/javascript; charset=utf-8"
+	case ".css":
+		return "text/css; charset=utf-8"
+	case ".json", ".map", ".webmanifest":
+		return "application/json"
+	case ".svg":
+		return "image/svg+xml"
+	case ".wasm":
+		return "application/wasm"
+	case ".woff2":
+		return "font/woff2"
+	case ".mp3":
+		return "audio/mpeg"
+	case ".ogg":
+		return "audio/ogg"
+	}
+	if t := mime.TypeByExtension(path.Ext(name)); t != "" {
+		return t
+	}
+	return "application/octet-stream"
+}
+
+func compressible(kind string) bool {
+	return strings.HasPrefix(kind, "text/") || kind == "application/json" || kind == "application/wasm" || kind == "image/svg+xml"
+}
+
+// ServeHTTP answers GET and HEAD.
+func (a app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "only GET and HEAD are answered here", http.StatusMethodNotAllowed)
+		return
+	}
+	secure(w.Header())
+	f := a[strings.TrimPrefix(path.Clean(r.URL.Path), "/")]
+	if f == nil {
+		if path.Ext(r.URL.Path) != "" && !strings.HasPrefix(r.URL.Path, "/meet/") {
+			http.Error(w, "no such file", http.StatusNotFound)
+			return
+		}
+		f = a["index.html"]
+	}
+	f.send(w, r)
+}
+
+func (f *asset) send(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Type", f.kind)
+	h.Set("Cache-Control", "no-cache")
+	if strings.HasPrefix(f.name, "assets/") {
+		h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	}
+	body, tag := f.plain, f.tag+`"`
+	if f.smaller != nil {
+		h.Set("Vary", "Accept-Encoding")
+		if acceptsGzip(r) {
+			body, tag = f.smaller(), f.tag+`-gzip"`
+			h.Set("Content-Encoding", "gzip")
+		}
+	}
+	h.Set("ETag", tag)
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body)) // answers If-None-Match and ranges
+}
+
+// acceptsGzip: a range counts bytes of the plain form, so it gets that one.
+func acceptsGzip(r *http.Request) bool {
+	if r.Header.Get("Range") != "" {
+		return false
+	}
+	for part := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
+		coding, weight, _ := strings.Cut(strings.TrimSpace(part), ";")
+		if coding == "gzip" && strings.TrimSpace(weight) != "q=0" {
+			return true
+		}
+	}
+	return false
+}
+
+// secure sets the headers that go with every answer.
+func secure(h http.Header) {
+	h.Set("Content-Security-Policy", contentSecurityPolicy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Permissions-Policy", "camera=(self), microphone=(self), display-capture=(self), geolocation=(), payment=(), usb=()")
+}
+
+func notBuilt(w http.ResponseWriter, _ *http.Request) {
+	secure(w.Header())
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(http.StatusNotFound)
+	io.WriteString(w, "<!doctype html><title>Trunkboard</title><h1>Trunkboard is running</h1>"+
+		"<p>This binary was built without the web client. Run <code>make build</code> and start it again; the Matrix API works meanwhile.</p>")
+}
