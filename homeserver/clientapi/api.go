@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package clientapi is the client-server API as HTTP: it parses a request, finds out who asks, calls one operation of a service and
+// encodes what comes back. It holds no rules of its own and no SQL.
+//
+//	request ─> CORS ─> route ─> token -> Session ─> rate limit ─> handler(r) (any, error) ─> JSON
+//
+// Each area has a file (devices.go, profile.go …) with a method that registers its routes, called from the list in New. A handler
+// returns a value that is encoded as JSON, Raw bytes that are JSON already, nil for {}, or Written when it answered by itself; an
+// error is written as signalling.AsError sees it.
+package clientapi
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"path"
+	"runtime/debug"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/trunkboard/trunkboard/homeserver/accounts"
+	"github.com/trunkboard/trunkboard/signalling"
+)
+
+// Authenticator knows what an access token stands for. Errors: M_UNKNOWN_TOKEN, M_USER_LOCKED.
+type Authenticator interface {
+	Authenticate(ctx context.Context, token string) (accounts.Session, error)
+}
+
+// Limiter counts requests of an operation by key (signalling/limit).
+type Limiter interface {
+	Allow(op, key string) (ok bool, retryAfter time.Duration)
+}
+
+// Config is what the operator chose.
+type Config struct {
+	ServerName     string         // the part after the colon in user ids
+	PublicURL      string         // base URL for clients, without a slash at the end
+	Federation     string         // host:port at which other servers reach this one; "" for none
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+}
+
+// Deps are the services behind the API. A service that is nil has no routes: they answer 404 M_UNRECOGNIZED.
+type Deps struct {
+	Config  Config
+	Log     *slog.Logger
+	Clock   signalling.Clock
+	Auth    Authenticator
+	Limiter Limiter               // nil: no limits
+	Metrics prometheus.Registerer // nil: no metrics
+}
+
+// API serves /_matrix/client, /_matrix/media, /_synapse/admin and /.well-known/matrix.
+//
+// It must see the request as it came: a ServeMux in front of it would redirect ids that hold encoded or double slashes.
+type API struct {
+	Deps
+	mux     *http.ServeMux
+	seconds *prometheus.HistogramVec
+	answers *prometheus.CounterVec
+	cors    map[string][]string
+}
+
+// New makes the API.
+func New(d Deps) *API {
+	if d.Clock == nil {
+		d.Clock = signalling.SystemClock{}
+	}
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
+	a := &API{Deps: d, mux: http.NewServeMux()}
+	// Client-server API, "Web browser clients". No credentials mode: tokens travel in a header, so any origin may ask.
+	a.cors = map[string][]string{
+		"Access-Control-Allow-Origin":   {"*"},
+		"Access-Control-Allow-Methods":  {"GET, HEAD, POST, PUT, DELETE, OPTIONS"},
+		"Access-Control-Allow-Headers":  {"X-Requested-With, Content-Type, Authorization, Date, If-Match, If-None-Match"},
+		"Access-Control-Expose-Headers": {"ETag, Location, X-Max-Bytes, Content-Disposition"},
+		"Access-Control-Max-Age":        {"86400"},
+	}
+	if d.Metrics != nil {
+		a.seconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "trunkboard_clientapi_request_seconds", Help: "How long requests of the client API took, by route.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"route"})
+		a.answers = prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "trunkboard_clientapi_answers_total", Help: "Answers of the client API, by route and class of status.",
+		}, []string{"route", "class"})
+		d.Metrics.MustRegister(a.seconds, a.answers)
+	}
+	for _, routes := range []func(){
+		a.routesDiscovery,
+	} {
+		routes()
+	}
+	a.mux.HandleFunc("/", a.noRoute)
+	return a
+}
+
+// Serves says whether a URL path belongs to the API, so that whoever holds the listener can tell it from the web client.
+func Serves(path string) bool {
+	return strings.HasPrefix(path, "/_matrix/client/") || strings.HasPrefix(path, "/_matrix/media/") ||
+		strings.HasPrefix(path, "/_synapse/") || strings.HasPrefix(path, "/_trunkboard/client/") ||
+		strings.HasPrefix(path, "/.well-known/matrix/")
+}
+
+// ServeHTTP answers one request.
+func (a *API) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
+	h := w.Header()
+	for k, v := range a.cors {
+		h[k] = v
+	}
+	if hr.Method == http.MethodOptions {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	escaped := hr.URL.EscapedPath()
+	if !clean(escaped) {
+		// net/http would redirect to the cleaned path, which loses the body and names something else.
+		a.refuse(w, hr, signalling.Unrecognized())
+		return
+	}
+	if !safeText(hr.URL.Path) || !safeQuery(hr) {
+		a.refuse(w, hr, signalling.InvalidParam("the path and the query must be UTF-8 without NUL"))
+		return
+	}
+	a.mux.ServeHTTP(w, hr)
+}
+
+// clean says that net/http's mux would take the path as it stands.
+func clean(p string) bool {
+	if p == "" || p[0] != '/' {
+		return false
+	}
+	if !strings.Contains(p, "//") && !strings.Contains(p, "/.") {
+		return true
+	}
+	c := path.Clean(p)
+	if p[len(p)-1] == '/' && c != "/" {
+		c += "/"
+	}
+	return c == p
+}
+
+func safeText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
+
+func safeQuery(hr *http.Request) bool {
+	q := hr.URL.RawQuery
+	if q == "" {
+		return true
+	}
+	if !utf8.ValidString(q) {
+		return false
+	}
+	if !strings.Contains(q, "%") {
+		return strings.IndexByte(q, 0) < 0
+	}
+	for k, vs := range hr.URL.Query() {
+		if !safeText(k) {
+			return false
+		}
+		for _, v := range vs {
+			if !safeText(v) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// noRoute answers what no pattern matches: 405 when another method would have, else 404.
+func (a *API) noRoute(w http.ResponseWriter, hr *http.Request) {
+	probe := *hr
+	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+		probe.Method = m
+		if _, pattern := a.mux.Handler(&probe); pattern != "/" && pattern != "" {
+			a.refuse(w, hr, signalling.Refuse(http.StatusMethodNotAllowed, "M_UNRECOGNIZED", "this endpoint does not answer %s", hr.Method))
+			return
+		}
+	}
+	a.refuse(w, hr, signalling.Unrecognized())
+}
+
+// Access says who may call an endpoint.
+type Access uint8
+
+// The levels of access.
+const (
+	Open     Access = iota // anybody; a token is not looked at
+	Optional               // anybody; a token, when there is one, must be good
+	AnyUser                // a token, guests too
+	Token                  // a token of a user who is not a guest
+	Admin                  // a token of a server administrator
+)
+
+// Handler answers one request. What it returns is written as JSON: see the package comment.
+type Handler func(r *Request) (any, error)
+
+// route registers handler for a ServeMux pattern ("GET /_matrix/client/v3/account/whoami"). op names the rate limit that counts the
+// request ("requests", "messages", "login" …), by user, or by address where nobody is logged in; "" counts nothing.
+func (a *API) route(pattern string, access Access, op string, handler Handler) {
+	var seconds prometheus.Observer
+	var answers [6]prometheus.Counter
+	if a.seconds != nil {
+		seconds = a.seconds.WithLabelValues(pattern)
+		for i := 1; i < len(answers); i++ {
+			answers[i] = a.answers.WithLabelValues(pattern, fmt.Sprintf("%dxx", i))
+		}
+	}
+	a.mux.HandleFunc(pattern, func(w http.ResponseWriter, hr *http.Request) {
+		started := time.Now()
+		status := a.serve(w, hr, pattern, access, op, handler)
+		if seconds != nil {
+			seconds.Observe(time.Since(started).Seconds())
+			if c := status / 100; c > 0 && c < len(answers) {
+				answers[c].Inc()
+			}
+		}
+	})
+}
+
+func (a *API) serve(w http.ResponseWriter, hr *http.Request, pattern string, access Access, op string, handler Handler) (status int) {
+	r := &Request{Request: hr, api: a, w: w}
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		if p == http.ErrAbortHandler {
+			panic(p)
+		}
+		a.Log.Error("panic in a request", "route", pattern, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		status = http.StatusInternalServerError
+		if !r.wrote {
+			writeError(w, signalling.Internal(nil))
+		}
+	}()
+	if err := a.admit(r, access, op); err != nil {
+		return a.refuse(w, hr, err)
+	}
+	v, err := handler(r)
+	if err != nil {
+		if r.wrote {
+			a.logInternal(hr, err)
+			return http.StatusInternalServerError
+		}
+		return a.refuse(w, hr, err)
+	}
+	if done, ok := v.(Written); ok {
+		if done.Status == 0 {
+			return http.StatusOK
+		}
+		return done.Status
+	}
+	r.wrote = true
+	if err := writeJSON(w, v); err != nil {
+		a.logInternal(hr, err)
+		return http.StatusInternalServerError
+	}
+	return http.StatusOK
+}
+
+// admit finds out who asks and whether he may, now.
+func (a *API) admit(r *Request, access Access, op string) error {
+	if access != Open {
+		token, err := bearer(r.Request)
+		switch {
+		case err != nil:
+			return err
+		case token != "":
+			if r.Session, err = a.Auth.Authenticate(r.Context(), token); err != nil {
+				return err
+			}
+			r.token = token
+		case access != Optional:
+			return signalling.Refuse(http.StatusUnauthorized, "M_MISSING_TOKEN", "this endpoint needs an access token, in the Authorization header")
+		}
+		if r.Guest && access >= Token {
+			return signalling.Refuse(http.StatusForbidden, "M_GUEST_ACCESS_FORBIDDEN", "guests may not do this; register an account first")
+		}
+		if access == Admin && !r.Admin {
+			return signalling.Forbidden("only a server administrator may do this")
+		}
+	}
+	return r.Limit(op)
+}
+
+// bearer gives the token of the Authorization header, "" when there is none. A token in the query is refused, because queries end
+// up in logs and histories.
+func bearer(hr *http.Request) (string, error) {
+	h := hr.Header.Get("Authorization")
+	if h == "" {
+		if q := hr.URL.RawQuery; strings.Contains(q, "access_token=") && hr.URL.Query().Has("access_token") {
+			return "", signalling.Refuse(http.StatusUnauthorized, "M_MISSING_TOKEN", "send the access token in the Authorization header; a token in the query is not accepted")
+		}
+		return "", nil
+	}
+	const scheme = "Bearer "
+	if len(h) <= len(scheme) || !strings.EqualFold(h[:len(scheme)], scheme) {
+		return "", signalling.Refuse(http.StatusUnauthorized, "M_MISSING_TOKEN", "the Authorization header must be: Bearer, a space, the access token")
+	}
+	return strings.TrimSpace(h[len(scheme):]), nil
+}

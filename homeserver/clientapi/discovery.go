@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package clientapi
+
+import (
+	"encoding/json"
+
+	"github.com/trunkboard/trunkboard/signalling"
+)
+
+// routesDiscovery: "Server discovery" of the client-server API and of the server-server API.
+func (a *API) routesDiscovery() {
+	versions := mustEncode(map[string]any{
+		"versions":          specVersions,
+		"unstable_features": map[string]bool{},
+	})
+	a.route("GET /_matrix/client/versions", Open, "", func(*Request) (any, error) { return versions, nil })
+
+	client := mustEncode(map[string]any{"m.homeserver": map[string]string{"base_url": a.Config.PublicURL}})
+	a.route("GET /.well-known/matrix/client", Open, "", func(*Request) (any, error) {
+		if a.Config.PublicURL == "" {
+			return nil, signalling.NotFound("this server does not know its public URL")
+		}
+		return client, nil
+	})
+	a.route("GET /.well-known/matrix/server", Open, "", func(*Request) (any, error) {
+		if a.Config.Federation == "" {
+			return nil, signalling.NotFound("this server does not take part in federation")
+		}
+		return map[string]string{"m.server": a.Config.Federation}, nil
+	})
+}
+
+// specVersions are the releases of the specification that clients may take as served. Each release only adds; what is missing from
+// the newest ones answers M_UNRECOGNIZED.
+var specVersions = []string{"v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12"}
+
+func mustEncode(v any) json.RawMessage {
+	b, err := encode(v)
+	if err != nil {
+		panic(err) // a constant of the program that is not JSON
+	}
+	return b
+}
