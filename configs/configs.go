@@ -177,13 +177,16 @@ func (c *Config) TURNRealm() string {
 	return c.ServerName
 }
 
-// DatabaseURL is the path of the SQLite file, or the PostgreSQL URL.
+// DatabaseURL is the place of the database as the storage package reads it: sqlite:PATH or a PostgreSQL URL.
 func (c *Config) DatabaseURL() string {
-	u := c.Database.URL
-	if isPostgres(u) || filepath.IsAbs(u) || u == ":memory:" {
-		return u
+	if isPostgres(c.Database.URL) {
+		return c.Database.URL
 	}
-	return filepath.Join(c.DataDir, u)
+	file := strings.TrimPrefix(c.Database.URL, "sqlite:")
+	if !filepath.IsAbs(file) {
+		file = filepath.Join(c.DataDir, file)
+	}
+	return "sqlite:" + file
 }
 
 func isPostgres(u string) bool {

@@ -68,7 +68,7 @@ func TestDefaultsServeLocalhost(t *testing.T) {
 		t.Fatal(err, warnings)
 	}
 	got := []string{c.ServerName, c.Listen.Client, c.Listen.Metrics, c.TURN.Listen, c.TURN.TLSListen, c.Public(), c.TURNHost(), c.TURNRealm(), c.DatabaseURL()}
-	want := []string{"localhost", "127.0.0.1:8008", "127.0.0.1:9464", ":3478", ":5349", "http://localhost:8008", "localhost", "localhost", "data/trunkboard.db"}
+	want := []string{"localhost", "127.0.0.1:8008", "127.0.0.1:9464", ":3478", ":5349", "http://localhost:8008", "localhost", "localhost", "sqlite:data/trunkboard.db"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
@@ -81,6 +81,13 @@ func TestDefaultsServeLocalhost(t *testing.T) {
 	}
 	if c.Public() != "https://example.org" || c.TURNHost() != "example.org" {
 		t.Error(c.Public(), c.TURNHost())
+	}
+	for url, want := range map[string]string{
+		"sqlite:other.db": "sqlite:data/other.db", "/var/x.db": "sqlite:/var/x.db", "sqlite:/var/x.db": "sqlite:/var/x.db", "postgres://h/db": "postgres://h/db",
+	} {
+		if c.Database.URL = url; c.DatabaseURL() != want {
+			t.Errorf("database.url %s: %s, want %s", url, c.DatabaseURL(), want)
+		}
 	}
 }
 
