@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+# Two commands matter: `make run` and `make test`. `make help` lists the others.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+BIN   := bin/trunkboard
+NPM   := npm --prefix web/app
+
+# How long each fuzz target runs in `make fuzz`.
+FUZZTIME ?= 20s
+# What `make run` passes on, e.g. make run ARGS="--tls self-signed".
+ARGS ?=
+
+.PHONY: help
+help: ## List the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+## Build
+
+WEB_SOURCES := $(shell find web/app -type f -not -path '*/node_modules/*' 2>/dev/null)
+
+.PHONY: build run web tools
+build: tools $(BIN) ## Build the web client and the binary, bin/trunkboard
+
+# Go knows itself what has changed; without cgo the binary is static and runs on any Linux of this architecture.
+.PHONY: $(BIN)
+$(BIN): web
+	CGO_ENABLED=0 go build -trimpath -o $(BIN) ./cmd/trunkboard
+
+run: build ## Build everything and serve http://localhost:8008, data in ./data
+	@exec $(BIN) serve $(ARGS)
+
+web: web/dist/index.html ## Build the web client into web/dist, if its sources have changed
+
+web/dist/index.html: web/app/node_modules/.package-lock.json $(WEB_SOURCES)
+	$(NPM) run build
+	@touch $@
+
+web/app/node_modules/.package-lock.json: web/app/package.json web/app/package-lock.json
+	$(NPM) ci --no-audit --no-fund
+	@touch $@
+
+tools:
+	@command -v go >/dev/null || { echo "Go 1.26 or newer is needed: https://go.dev/dl/"; exit 1; }
+	@node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || a == 20 && b >= 19 ? 0 : 1)' 2>/dev/null || \
+		{ echo "Node 20.19 or newer is needed to build the web client: https://nodejs.org/"; exit 1; }
+
+## Test
+
+.PHONY: test check test-go test-web test-browser test-race test-long deps
+deps: tools ## Install what the tests need: Debian packages and npm packages
+	@.ci/deps.sh
+
+test: deps build ## Run every test: Go, web and browsers, with a PostgreSQL and a Redis of their own
+	@.ci/services.sh $(MAKE) --no-print-directory check
+
+# What `make test` runs once the databases are there.
+check: lint-go test-go test-web test-browser
+
+test-go:
+	go test -timeout 20m ./...
+
+test-web: web/app/node_modules/.package-lock.json
+	$(NPM) test
+
+test-browser: build
+	$(NPM) run test:e2e
+
+test-race: deps ## Run the Go tests under the race detector (needs a C compiler)
+	@.ci/services.sh go test -race -timeout 40m ./...
+
+test-long: deps build ## Run the long drills as well: kill -9, power cuts, soak
+	@TRUNKBOARD_TEST_LONG=1 .ci/services.sh go test -timeout 120m -v -run 'Long|Drill' ./...
+
+## Measure and keep clean
+
+.PHONY: bench fuzz lint lint-go generate
+bench: ## Run the Go benchmarks
+	@.ci/services.sh go test -run '^$$' -bench . -benchmem ./...
+
+fuzz: ## Run every fuzz target for FUZZTIME
+	@set -e; grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -r -n1 dirname | sort -u | while read -r dir; do \
+		for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | cut -d' ' -f2); do \
+			echo "$$dir $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$dir; \
+		done; \
+	done
+
+lint-go:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt would change: $$unformatted"; exit 1; }
+	go vet ./...
+
+lint: lint-go ## Check formatting, go vet, staticcheck, TypeScript
+	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+	$(NPM) run typecheck
+
+generate: ## Write generated files anew
+	go generate ./...
+	go test ./cmd/trunkboard -run Reviewed -update
