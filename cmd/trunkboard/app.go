@@ -177,6 +177,14 @@ func (a *App) Addrs() map[string]string {
 	return out
 }
 
+// publicURL is where browsers on this machine, or the world, find this server. On localhost it follows the port in use.
+func (a *App) publicURL() string {
+	if _, port, err := net.SplitHostPort(a.Addr("listen.client")); err == nil && a.cfg.ServerName == "localhost" && a.cfg.PublicURL == "" {
+		return "http://localhost:" + port
+	}
+	return a.cfg.Public()
+}
+
 // Ready is closed when every part is open and requests are answered.
 func (a *App) Ready() <-chan struct{} { return a.opened }
 

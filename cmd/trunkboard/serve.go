@@ -86,17 +86,10 @@ func welcome(w io.Writer, a *App) {
 		fmt.Fprintf(&b, "  %-15s %s\n", what, fmt.Sprintf(format, args...))
 	}
 	fmt.Fprintf(&b, "\nTrunkboard serves %s\n\n", a.cfg.ServerName)
-	if client := a.Addr("listen.client"); client != "" {
-		here := a.cfg.Public()
-		if a.cfg.ServerName == "localhost" && a.cfg.PublicURL == "" {
-			_, port, _ := net.SplitHostPort(client)
-			here = "http://localhost:" + port
-		}
-		if a.has("web") {
-			line("Open", "%s  and sign up; a second, private window can be the one you ring", here)
-		} else {
-			line("Matrix API", "%s", here)
-		}
+	if a.Addr("listen.client") != "" && a.has("web") {
+		line("Open", "%s  and sign up; a second, private window can be the one you ring", a.publicURL())
+	} else if a.Addr("listen.client") != "" {
+		line("Matrix API", "%s", a.publicURL())
 	}
 	if a.authority != nil {
 		a.welcomeDevices(line)

@@ -4,16 +4,28 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 
+	"github.com/trunkboard/trunkboard/configs"
+	"github.com/trunkboard/trunkboard/homeserver/clientapi"
+	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/signalling"
+	"github.com/trunkboard/trunkboard/signalling/limit"
 	"github.com/trunkboard/trunkboard/web"
 )
 
 // open makes every part that runs here and connects them. What it opened before an error is closed by Close.
-func (a *App) open(context.Context) error {
+func (a *App) open(ctx context.Context) error {
 	api, site := http.Handler(http.HandlerFunc(unrecognised)), http.Handler(http.HandlerFunc(unrecognised))
+	if a.has("homeserver") {
+		h, err := a.openHomeserver(ctx)
+		if err != nil {
+			return err
+		}
+		api = h
+	}
 	if a.authority != nil {
 		api = withAuthority(a.authority, api)
 	}
@@ -27,6 +39,43 @@ func (a *App) open(context.Context) error {
 	public := dispatch(a.count("api", api), a.count("web", site))
 	a.api.Store(&public)
 	return nil
+}
+
+// openHomeserver opens the database and puts the services and their API on top of it.
+func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
+	store, err := storage.Open(ctx, a.cfg.DatabaseURL(), a.log.With("part", "storage"))
+	if err != nil {
+		return nil, fmt.Errorf("database.url: %w", err)
+	}
+	a.running = append(a.running, component{name: "database", close: store.Close})
+
+	clock := signalling.SystemClock{}
+	return clientapi.New(clientapi.Deps{
+		Config: clientapi.Config{
+			ServerName:     a.cfg.ServerName,
+			PublicURL:      a.publicURL(),
+			TrustedProxies: a.cfg.Listen.TrustedProxies,
+		},
+		Log:     a.log.With("part", "api"),
+		Clock:   clock,
+		Limiter: limit.New(clock, rates(a.cfg.Limits), 0),
+		Metrics: a.meters.registry,
+	}), nil
+}
+
+// rates names the limits as the API does.
+func rates(l configs.Limits) map[string]limit.Rate {
+	if !l.Enabled {
+		return nil
+	}
+	out := map[string]limit.Rate{}
+	for op, r := range map[string]configs.Rate{
+		"registration": l.Registration, "login": l.Login, "messages": l.Messages, "joins": l.Joins, "invites": l.Invites,
+		"uploads": l.Uploads, "requests": l.Requests,
+	} {
+		out[op] = limit.Rate{PerSecond: r.PerSecond(), Burst: r.Burst}
+	}
+	return out
 }
 
 // relayConn takes over connections that turn out to speak TURN on an HTTPS port; nil when no relay runs here.
