@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"unicode/utf8"
 
 	gmsl "github.com/matrix-org/gomatrixserverlib"
@@ -27,7 +28,7 @@ const (
 	MaxAuth     = 10        // auth_events of one event
 )
 
-// Event is one PDU. It never changes after it is made, so it may be shared between goroutines.
+// Event is one PDU. It never changes after it is made (but for a cache inside), so it may be shared between goroutines.
 type Event struct {
 	pdu      gmsl.PDU
 	id       string
@@ -37,6 +38,7 @@ type Event struct {
 	stateKey *string
 	redacted bool
 	version  Version
+	head     atomic.Pointer[[]byte] // ClientHead, made once
 }
 
 // Key names a piece of room state.

@@ -11,12 +11,14 @@ import (
 // Fetch gives events by id; ids that are not known are left out.
 type Fetch func(ids []string) ([]*Event, error)
 
-// Resolve finds the one state that several states of a room resolve to (state resolution v1, v2 or v2.1, as the room version says).
-// sets map state keys to event ids; rejected says which events failed authorisation and may not become state.
+// Resolve finds what several states of a room resolve to where they differ (state resolution v1, v2 or v2.1, as the room version
+// says). Each of sets maps state keys to event ids, for the keys on which the states may differ; agreed gives the id at a key that is
+// in none of them, "" for none; rejected says which events failed authorisation and may not become state. The answer holds every key
+// of sets that has a value after resolution.
 //
 // Only what is in conflict, its auth chains, and the unconflicted state that authorises it are loaded and handed to the
 // algorithm: the cost grows with the conflict, not with the room.
-func Resolve(v Version, sets []map[Key]string, fetch Fetch, rejected func(id string) bool) (map[Key]string, error) {
+func Resolve(v Version, sets []map[Key]string, agreed func(Key) string, fetch Fetch, rejected func(id string) bool) (map[Key]string, error) {
 	if _, err := v.impl(); err != nil {
 		return nil, err
 	}
@@ -26,6 +28,15 @@ func Resolve(v Version, sets []map[Key]string, fetch Fetch, rejected func(id str
 	base, conflicted := split(sets)
 	if len(conflicted) == 0 {
 		return base, nil
+	}
+	same := func(k Key) string {
+		if id, ok := base[k]; ok {
+			return id
+		}
+		if _, ok := conflicted[k]; ok {
+			return ""
+		}
+		return agreed(k)
 	}
 	known := map[string]*Event{}
 	load := func(ids []string) error {
@@ -80,7 +91,7 @@ func Resolve(v Version, sets []map[Key]string, fetch Fetch, rejected func(id str
 	}
 	var around []string
 	for k := range auth {
-		if id, ok := base[k]; ok {
+		if id := same(k); id != "" {
 			around = append(around, id)
 		}
 	}
@@ -105,7 +116,7 @@ func Resolve(v Version, sets []map[Key]string, fetch Fetch, rejected func(id str
 			if _, ok := conflicted[k]; ok {
 				continue
 			}
-			if e := known[s[k]]; e != nil {
+			if e := known[same(k)]; e != nil {
 				stateSets[i] = append(stateSets[i], e.pdu)
 			}
 		}
@@ -115,9 +126,6 @@ func Resolve(v Version, sets []map[Key]string, fetch Fetch, rejected func(id str
 		if e := known[id]; e != nil {
 			authEvents = append(authEvents, e.pdu)
 		}
-	}
-	if len(stateSets) == 1 {
-		return base, nil
 	}
 	var out []gmsl.PDU
 	if err := noPanic(func() (err error) {

@@ -157,6 +157,9 @@ func (w *writer) transaction(batch []op) (err error) {
 	if tx.taken > 0 {
 		w.pos.Store(tx.base + tx.taken)
 	}
+	for _, f := range tx.after {
+		f()
+	}
 	if f := w.observe.Load(); f != nil && len(tx.notes) > 0 {
 		(*f)(w.pos.Load(), tx.notes)
 	}
@@ -214,7 +217,12 @@ type Tx struct {
 	base  int64 // newest position before this transaction
 	taken int64 // positions given out
 	notes []Note
+	after []func()
 }
+
+// After has f called on the writer's goroutine once the transaction is durable, before the observer hears of it. f must be quick and
+// must not write.
+func (tx *Tx) After(f func()) { tx.after = append(tx.after, f) }
 
 // NextPos takes the next position of the stream.
 func (tx *Tx) NextPos() (int64, error) {

@@ -144,11 +144,11 @@ CREATE INDEX receipts_pos ON receipts (stream_pos);
 
 -- What must reach another server, in order (filled from the first day, drained by federation).
 CREATE TABLE outbox (
-    outbox_nid INTEGER NOT NULL PRIMARY KEY, -- only: sqlite
-    outbox_nid BIGINT NOT NULL PRIMARY KEY, -- only: postgres
     destination TEXT NOT NULL,
+    seq         BIGINT NOT NULL,            -- stream position it was queued at
     kind        TEXT NOT NULL,              -- pdu, edu
-    event_nid   BIGINT NOT NULL,
-    payload     BYTEA NOT NULL
-);
-CREATE INDEX outbox_destination ON outbox (destination, outbox_nid);
+    event_nid   BIGINT NOT NULL,            -- 0 for an edu
+    payload     BYTEA NOT NULL,
+    PRIMARY KEY (destination, seq)
+) WITHOUT ROWID; -- only: sqlite
+); -- only: postgres

@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rooms
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/trunkboard/trunkboard/homeserver/event"
+	"github.com/trunkboard/trunkboard/homeserver/storage"
+	"github.com/trunkboard/trunkboard/signalling"
+)
+
+// Draft is an event that a local user wants to send.
+type Draft struct {
+	Sender   string
+	Device   string // "" for the server's own doing
+	TxnID    string // "" for none; with Device it makes a send idempotent
+	Type     string
+	StateKey *string
+	Content  json.RawMessage
+	Redacts  string
+	TS       time.Time // zero: now
+}
+
+// Change is one change of a room's current state.
+type Change struct {
+	Key      event.Key
+	New, Old Ref // NID 0: none
+}
+
+// Committed tells observers of an event that is now durable. It is the Value of a storage.NoteEvent.
+type Committed struct {
+	Room    *Room
+	Stored  *Stored
+	Head    *Head // the room right after it
+	Changes []Change
+	Before  *Head // the room right before it; nil for the first event of a room
+}
+
+const maxExtremities = 10 // prev_events of an event we build
+
+// Append adds events to a room, all or none, in order. It returns their ids after the commit. A state event that changes nothing
+// gives the id of the one that is there. Errors: ErrNoRoom, M_FORBIDDEN, M_BAD_JSON, M_TOO_LARGE.
+func (s *Service) Append(ctx context.Context, roomID string, drafts ...Draft) ([]string, error) {
+	if len(drafts) != 1 || drafts[0].TxnID == "" {
+		return s.append(ctx, roomID, drafts)
+	}
+	// The same transaction id twice at the same moment is one send.
+	d := drafts[0]
+	v, err, _ := s.sends.Do(strings.Join([]string{roomID, d.Sender, d.Device, d.TxnID}, "\x00"), func() (any, error) {
+		return s.append(context.WithoutCancel(ctx), roomID, drafts)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return v.([]string), nil
+}
+
+func (s *Service) append(ctx context.Context, roomID string, drafts []Draft) ([]string, error) {
+	for try := 0; ; try++ {
+		r, err := s.Room(ctx, roomID)
+		if err != nil {
+			return nil, err
+		}
+		if len(drafts) == 1 && drafts[0].TxnID != "" {
+			id, err := s.store.EventByTxn(ctx, r.NID, drafts[0].Sender, drafts[0].Device, drafts[0].TxnID)
+			if err == nil {
+				return []string{id}, nil
+			}
+			if !errors.Is(err, storage.ErrNotFound) {
+				return nil, err
+			}
+		}
+		ids, err := r.append(ctx, drafts)
+		if (errors.Is(err, errStale) || errors.Is(err, storage.ErrConflict)) && try < 5 {
+			continue
+		}
+		return ids, err
+	}
+}
+
+// planned is one event on its way to the store.
+type planned struct {
+	stored  *Stored
+	before  *Head
+	after   *Head
+	changes []Change
+	groups  []*group // made on the way, to be stored
+	redact  *redaction
+}
+
+// redaction is what a redaction event does to its target.
+type redaction struct {
+	target *Stored
+	done   *event.Event
+}
+
+func (r *Room) append(ctx context.Context, drafts []Draft) ([]string, error) {
+	done := make(chan error, 1)
+	ids, queued, err := r.build(ctx, drafts, done)
+	if err != nil || !queued {
+		return ids, err
+	}
+	select {
+	case err := <-done:
+		if err != nil {
+			return nil, err
+		}
+		return ids, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// build makes the events under the room's lock and queues them.
+func (r *Room) build(ctx context.Context, drafts []Draft, done chan error) (ids []string, queued bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.poisoned.Load() {
+		return nil, false, errStale
+	}
+	r.used = r.s.clock.Now()
+	head := r.next
+	var plan []planned
+	for _, d := range drafts {
+		p, same, err := r.plan(ctx, head, d)
+		if err != nil {
+			return nil, false, err
+		}
+		if same != "" {
+			ids = append(ids, same)
+			continue
+		}
+		plan = append(plan, p)
+		ids = append(ids, p.stored.ID())
+		head = p.after
+	}
+	if len(plan) == 0 {
+		return ids, false, nil
+	}
+	return ids, true, r.enqueue(plan, nil, head, func(err error) { done <- err })
+}
+
+// plan builds one event on head and works out what it does.
+func (r *Room) plan(ctx context.Context, head *Head, d Draft) (p planned, same string, err error) {
+	if d.StateKey != nil {
+		if cur, err := r.State(ctx, head, d.Type, *d.StateKey); err != nil {
+			return p, "", err
+		} else if cur != nil && cur.Sender() == d.Sender && sameJSON(cur.Content(), d.Content) {
+			return p, cur.ID(), nil
+		}
+	}
+	ext := head.ext
+	if len(ext) > maxExtremities {
+		ext = ext[len(ext)-maxExtremities:]
+	}
+	prev := make([]string, len(ext))
+	depth := int64(0)
+	for i, x := range ext {
+		prev[i] = x.ID
+		depth = max(depth, x.Depth)
+	}
+	ts := d.TS
+	if ts.IsZero() {
+		ts = r.s.clock.Now()
+	}
+	state := headState{ctx, r, head}
+	e, err := event.Build(r.Version, event.Proto{RoomID: r.ID, Sender: d.Sender, Type: d.Type, StateKey: d.StateKey, Content: d.Content, Redacts: d.Redacts}, prev, depth+1, state, r.s.signer, ts)
+	if err != nil {
+		return p, "", err
+	}
+	if err := event.Authorise(e, state); err != nil {
+		return p, "", err
+	}
+	if d.Type == "m.room.redaction" {
+		if p.redact, err = r.redaction(ctx, e, head, true); err != nil {
+			return p, "", err
+		}
+	}
+	nid, err := r.s.store.NID(ctx)
+	if err != nil {
+		return p, "", err
+	}
+	p.before = head
+	p.stored = &Stored{Event: e, NID: nid, StateBefore: head.StateGroup(), StateAfter: head.StateGroup(), Device: d.Device, TxnID: d.TxnID}
+	err = r.advance(ctx, &p, head, []Extremity{{NID: nid, ID: e.ID(), Depth: e.Depth()}}, ext)
+	return p, "", err
+}
+
+// advance works out the head after p, which replaces the extremities gone by ext.
+func (r *Room) advance(ctx context.Context, p *planned, head *Head, ext, gone []Extremity) error {
+	after := *head
+	after.pos = 0
+	after.ext = ext
+	for _, x := range head.ext {
+		if !slices.ContainsFunc(gone, func(g Extremity) bool { return g.NID == x.NID }) {
+			after.ext = append(after.ext, x)
+		}
+	}
+	e := p.stored
+	if e.IsState() {
+		old, _ := head.state.get(e.Key())
+		change := map[event.Key]Ref{e.Key(): {e.NID, e.ID()}}
+		after.state = head.state.with(change)
+		g, err := r.s.newGroup(ctx, head.group, change, after.state)
+		if err != nil {
+			return err
+		}
+		r.s.groups.Add(g.id, g)
+		after.group, p.groups = g, []*group{g}
+		p.changes = []Change{{Key: e.Key(), New: Ref{e.NID, e.ID()}, Old: old}}
+		if m := e.Membership(); m != "" {
+			after.members = head.members.with(*e.StateKey(), m)
+		}
+		st := *e
+		st.StateAfter = g.id
+		p.stored = &st
+	}
+	r.s.keep(p.stored)
+	p.after = &after
+	return nil
+}
+
+// enqueue queues the plan as one op. The room's lock is held. extra runs first in the same transaction (a new room's row).
+func (r *Room) enqueue(plan []planned, extra func(*storage.Tx) error, head *Head, done func(error)) error {
+	from := r.next
+	r.next = head
+	commit := func(tx *storage.Tx) error {
+		if r.poisoned.Load() {
+			return errStale
+		}
+		if extra != nil {
+			if err := extra(tx); err != nil {
+				return err
+			}
+		}
+		heads := make([]*Head, len(plan))
+		for i := range plan {
+			pos, err := r.write(tx, &plan[i])
+			if err != nil {
+				return err
+			}
+			h := *plan[i].after
+			h.pos = pos
+			heads[i] = &h
+		}
+		last := heads[len(heads)-1]
+		if err := tx.MoveHead(r.NID, extNIDs(from), extNIDs(last), last.group.id, last.pos); err != nil {
+			return err
+		}
+		tx.After(func() {
+			before := r.head.Load()
+			for i, p := range plan {
+				st := *p.stored
+				st.Pos = heads[i].pos
+				r.s.keep(&st)
+				if p.redact != nil {
+					red := *p.redact.target
+					red.Event, red.RedactedBy = p.redact.done, st.ID()
+					r.s.keep(&red)
+				}
+				for _, c := range p.changes {
+					if c.Key.Type == "m.room.member" {
+						r.s.users.moved(storage.Membership{User: c.Key.StateKey, RoomNID: r.NID, RoomID: r.ID, Membership: heads[i].members.of(c.Key.StateKey), EventNID: c.New.NID, Pos: st.Pos})
+					}
+				}
+				c := &Committed{Room: r, Stored: &st, Head: heads[i], Changes: p.changes, Before: before}
+				before = heads[i]
+				plan[i].stored = &st
+				tx.Note(storage.Note{Pos: st.Pos, Kind: storage.NoteEvent, User: st.Sender(), Device: st.Device, Room: r.ID, Value: c})
+			}
+			r.head.Store(last)
+		})
+		return nil
+	}
+	if err := r.s.store.Enqueue(commit, func(err error) {
+		if err != nil {
+			r.abandon(plan)
+		}
+		done(err)
+	}); err != nil {
+		r.next = from
+		r.s.unkeep(plan)
+		return err
+	}
+	return nil
+}
+
+func extNIDs(h *Head) []int64 {
+	out := make([]int64, len(h.ext))
+	for i, x := range h.ext {
+		out[i] = x.NID
+	}
+	return out
+}
+
+// abandon gives the room up after a failed commit. It runs on the writer's goroutine, so whatever is queued behind sees it.
+func (r *Room) abandon(plan []planned) {
+	r.poisoned.Store(true)
+	r.s.giveUp(r)
+	r.s.unkeep(plan)
+}
+
+// unkeep forgets events and groups that were never stored.
+func (s *Service) unkeep(plan []planned) {
+	for _, p := range plan {
+		s.events.Remove(p.stored.NID)
+		s.byID.Remove(p.stored.ID())
+		for _, g := range p.groups {
+			s.groups.Remove(g.id)
+		}
+	}
+}
+
+// write puts one event into the transaction.
+func (r *Room) write(tx *storage.Tx, p *planned) (int64, error) {
+	pos, err := tx.NextPos()
+	if err != nil {
+		return 0, err
+	}
+	e := p.stored
+	row := storage.EventRow{NID: e.NID, RoomNID: r.NID, ID: e.ID(), Type: e.Type(), Sender: e.Sender(), StateKey: e.StateKey(), Depth: e.Depth(), OriginTS: e.OriginTS(), Pos: pos,
+		Status: e.Status, StateBefore: e.StateBefore, StateAfter: e.StateAfter, SenderDevice: e.Device, TxnID: e.TxnID, JSON: e.JSON()}
+	if err := tx.InsertEvent(row, e.PrevIDs()); err != nil {
+		return 0, err
+	}
+	for _, g := range p.groups {
+		if err := tx.InsertStateGroup(g.row(r.NID)); err != nil {
+			return 0, err
+		}
+	}
+	for _, c := range p.changes {
+		if err := tx.SetState(r.NID, pos, c.Key.Type, c.Key.StateKey, c.New.NID, c.Old.NID); err != nil {
+			return 0, err
+		}
+		if c.Key.Type == "m.room.member" {
+			if err := tx.SetMembership(storage.Membership{User: c.Key.StateKey, RoomNID: r.NID, Membership: p.after.members.of(c.Key.StateKey), EventNID: c.New.NID, Pos: pos}); err != nil {
+				return 0, err
+			}
+		}
+	}
+	if rel := gjson.GetBytes(e.Content(), "m\\.relates_to"); rel.IsObject() {
+		if target := rel.Get("event_id"); target.Type == gjson.String && len(target.Str) <= event.MaxIDLength {
+			if err := tx.InsertRelation(r.NID, e.NID, target.Str, truncate(rel.Get("rel_type").Str)); err != nil {
+				return 0, err
+			}
+		}
+	}
+	if p.redact != nil {
+		if err := tx.RedactEvent(p.redact.target.NID, p.redact.done.JSON(), e.ID()); err != nil {
+			return 0, err
+		}
+	}
+	if event.ServerOf(e.Sender()) == r.s.signer.Server {
+		for _, server := range p.after.members.servers {
+			if server == r.s.signer.Server {
+				continue
+			}
+			// The outbox id is the stream position, so that the order to each server is the order of commits.
+			if err := tx.InsertOutbox(server, "pdu", pos, e.NID, nil); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return pos, nil
+}
+
+func truncate(s string) string {
+	if len(s) > event.MaxIDLength {
+		return s[:event.MaxIDLength]
+	}
+	return s
+}
+
+// redaction works out what a redaction does: whoever may redact in the room, or sent the target, takes its content away. strict says
+// that a redaction which may not do so is refused (ours); otherwise it just does nothing (another server's).
+func (r *Room) redaction(ctx context.Context, e *event.Event, head *Head, strict bool) (*redaction, error) {
+	m, err := r.s.byEventID(ctx, r, e.Redacts())
+	if err != nil {
+		return nil, err
+	}
+	target := m[e.Redacts()]
+	if target == nil {
+		if strict {
+			return nil, signalling.NotFound("there is no such event to redact")
+		}
+		return nil, nil
+	}
+	power, err := event.PowerOf(headState{ctx, r, head})
+	if err != nil {
+		return nil, err
+	}
+	if target.Is("m.room.create", "") || (target.Sender() != e.Sender() && power.User(e.Sender()) < power.Redact()) {
+		if strict {
+			return nil, signalling.Forbidden("you may not redact this event")
+		}
+		return nil, nil
+	}
+	if target.Redacted() {
+		return nil, nil
+	}
+	done, err := target.Redact()
+	if err != nil {
+		return nil, fmt.Errorf("redact %s: %w", target.ID(), err)
+	}
+	return &redaction{target: target, done: done}, nil
+}
+
+// sameJSON compares two contents by their canonical form.
+func sameJSON(a, b []byte) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	ca, err := event.Canonical(a)
+	if err != nil {
+		return false
+	}
+	cb, err := event.Canonical(b)
+	return err == nil && bytes.Equal(ca, cb)
+}

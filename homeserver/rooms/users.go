@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rooms
+
+import (
+	"context"
+	"sync"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/trunkboard/trunkboard/homeserver/storage"
+)
+
+// UserRooms is every room that a user has or had to do with, by room id. It never changes.
+type UserRooms map[string]storage.Membership
+
+// userIndex keeps the room lists of users who asked for theirs, and moves them along with each commit.
+type userIndex struct {
+	store   *storage.Store
+	mu      sync.Mutex
+	known   *lru.Cache[string, UserRooms]
+	loading map[string]*loadingUser
+}
+
+// loadingUser collects the changes that are committed while a list is read from the store.
+type loadingUser struct {
+	waiters int
+	changes []storage.Membership
+}
+
+func newUserIndex(store *storage.Store) *userIndex {
+	c, _ := lru.New[string, UserRooms](userCache)
+	return &userIndex{store: store, known: c, loading: map[string]*loadingUser{}}
+}
+
+// UserRooms lists the rooms of a user.
+func (s *Service) UserRooms(ctx context.Context, user string) (UserRooms, error) {
+	return s.users.get(ctx, user)
+}
+
+func (x *userIndex) get(ctx context.Context, user string) (UserRooms, error) {
+	x.mu.Lock()
+	if u, ok := x.known.Get(user); ok {
+		x.mu.Unlock()
+		return u, nil
+	}
+	l := x.loading[user]
+	if l == nil {
+		l = &loadingUser{}
+		x.loading[user] = l
+	}
+	l.waiters++
+	x.mu.Unlock()
+	rows, err := x.store.UserMemberships(ctx, user)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if l.waiters--; l.waiters == 0 {
+		delete(x.loading, user)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if u, ok := x.known.Get(user); ok { // another reader was quicker, and its list has moved on since
+		return u, nil
+	}
+	u := make(UserRooms, len(rows))
+	for _, m := range rows {
+		u[m.RoomID] = m
+	}
+	for _, m := range l.changes {
+		if m.Pos >= u[m.RoomID].Pos {
+			u[m.RoomID] = m
+		}
+	}
+	x.known.Add(user, u)
+	return u, nil
+}
+
+// moved tells the index of a committed change.
+func (x *userIndex) moved(m storage.Membership) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if l := x.loading[m.User]; l != nil {
+		l.changes = append(l.changes, m)
+	}
+	old, ok := x.known.Get(m.User)
+	if !ok {
+		return
+	}
+	u := make(UserRooms, len(old)+1)
+	for k, v := range old {
+		u[k] = v
+	}
+	u[m.RoomID] = m
+	x.known.Add(m.User, u)
+}
+
+// SharedUsers lists the users who share a room with user, user included.
+func (s *Service) SharedUsers(ctx context.Context, user string) (map[string]struct{}, error) {
+	rooms, err := s.UserRooms(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]struct{}{user: {}}
+	for id, m := range rooms {
+		if m.Membership != "join" {
+			continue
+		}
+		r, err := s.Room(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		for _, u := range r.Head().Joined() {
+			out[u] = struct{}{}
+		}
+	}
+	return out, nil
+}
+
+// ShareRoom says whether two users are joined to the same room.
+func (s *Service) ShareRoom(ctx context.Context, a, b string) (bool, error) {
+	if a == b {
+		return true, nil
+	}
+	ra, err := s.UserRooms(ctx, a)
+	if err != nil {
+		return false, err
+	}
+	for id, m := range ra {
+		if m.Membership != "join" {
+			continue
+		}
+		r, err := s.Room(ctx, id)
+		if err != nil {
+			return false, err
+		}
+		if r.Head().IsJoined(b) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
