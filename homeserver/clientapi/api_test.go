@@ -75,7 +75,6 @@ func raw(t *testing.T, base, method, target, token, body string) (int, http.Head
 	return send(t, conn, req.String())
 }
 
-
 func send(t *testing.T, conn net.Conn, text string) (int, http.Header, string) {
 	t.Helper()
 	go func() { _, _ = io.WriteString(conn, text) }()
