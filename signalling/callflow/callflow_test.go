@@ -1,0 +1,687 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package callflow_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/trunkboard/trunkboard/signalling"
+	"github.com/trunkboard/trunkboard/signalling/callflow"
+)
+
+var start = time.Date(2026, time.January, 1, 12, 0, 0, 0, time.UTC)
+
+const (
+	audioSDP = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=sendrecv\r\n"
+	videoSDP = audioSDP + "m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=sendrecv\r\n"
+)
+
+// line is one thing that happens: at is the time since the start of the story; who is "user" or "user/party" or
+// "user/party/device" (version 0 without a party); what is an event type without "m.call.", or leave, logout or expire.
+type line struct {
+	at   string
+	who  string
+	what string
+	with map[string]any
+}
+
+type call = map[string]any
+
+// tell plays a story in room !r and returns the facts, one line each.
+func tell(t *testing.T, tracker *callflow.Tracker, lines ...line) (facts []string, records []callflow.Record) {
+	t.Helper()
+	for _, l := range lines {
+		d, err := time.ParseDuration(l.at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := start.Add(d)
+		who := strings.SplitN(l.who, "/", 3)
+		var got []callflow.Fact
+		switch l.what {
+		case "expire":
+			got = tracker.Expire(now)
+		case "leave":
+			got = tracker.Leave("!r", who[0], now)
+		case "logout":
+			got = tracker.Logout(who[0], who[1], now)
+		default:
+			got = tracker.Observe(event(t, now, who, l))
+		}
+		for _, f := range got {
+			facts = append(facts, describe(f))
+			if f.Record != nil {
+				records = append(records, *f.Record)
+			}
+		}
+	}
+	return facts, records
+}
+
+func event(t *testing.T, now time.Time, who []string, l line) callflow.Event {
+	t.Helper()
+	content := call{"call_id": "c", "version": "1"}
+	e := callflow.Event{RoomID: "!r", EventID: "$" + l.at, Sender: who[0], Type: "m.call." + l.what, Sent: now, Received: now}
+	if len(who) == 1 || who[1] == "" {
+		content["version"] = 0
+	} else {
+		content["party_id"] = who[1]
+	}
+	if len(who) == 3 {
+		e.DeviceID = who[2]
+	}
+	switch l.what {
+	case "invite":
+		content["lifetime"] = 60_000
+		content["offer"] = call{"type": "offer", "sdp": audioSDP}
+	case "answer":
+		content["answer"] = call{"type": "answer", "sdp": audioSDP}
+	}
+	for k, v := range l.with {
+		switch k {
+		case "type":
+			e.Type = v.(string)
+		case "sent":
+			e.Sent = now.Add(-v.(time.Duration))
+		default:
+			content[k] = v
+		}
+	}
+	raw, err := json.Marshal(content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Content = raw
+	return e
+}
+
+func describe(f callflow.Fact) string {
+	var b strings.Builder
+	b.WriteString(string(f.Kind))
+	if f.CallID != "c" {
+		b.WriteString("[" + f.CallID + "]")
+	}
+	party := func(p signalling.Party) string {
+		if p.PartyID == "" {
+			return p.UserID
+		}
+		return p.UserID + "/" + p.PartyID
+	}
+	if f.By.UserID != "" {
+		b.WriteString(" " + party(f.By))
+	}
+	if f.Other.UserID != "" {
+		b.WriteString(" > " + party(f.Other))
+	}
+	if f.Media == callflow.Video {
+		b.WriteString(" video")
+	}
+	if f.Target != "" {
+		b.WriteString(" =" + f.Target)
+	}
+	if f.Record != nil {
+		fmt.Fprintf(&b, ": %s, %s", f.Record.Outcome, f.Record.Reason)
+	}
+	return b.String()
+}
+
+func TestCalls(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		lines []line
+		facts []string
+	}{
+		{
+			"a call that is answered, selected and hung up",
+			[]line{
+				{"0s", "@a/A1", "invite", nil},
+				{"1s", "@a/A1", "candidates", call{"candidates": []any{}}},
+				{"5s", "@b/B1", "answer", nil},
+				{"5.1s", "@a/A1", "select_answer", call{"selected_party_id": "B1"}},
+				{"65s", "@b/B1", "hangup", call{"reason": "user_hangup"}},
+			},
+			[]string{"ringing @a/A1", "answered @b/B1", "selected @b/B1", "active @b/B1", "ended @b: answered, user_hangup"},
+		},
+		{
+			"a hangup without a reason is a user's hangup",
+			[]line{{"0s", "@a/A1", "invite", nil}, {"5s", "@b/B1", "answer", nil}, {"6s", "@a/A1", "hangup", nil}},
+			[]string{"ringing @a/A1", "answered @b/B1", "ended @a: answered, user_hangup"},
+		},
+		{
+			"a version 0 call is active with its first answer, and its parties are the users",
+			[]line{
+				{"0s", "@a", "invite", nil},
+				{"5s", "@b", "answer", nil},
+				{"9s", "@c", "hangup", nil},
+				{"65s", "@b", "hangup", nil},
+			},
+			[]string{"ringing @a", "answered @b", "active @b", "ended @b: answered, user_hangup"},
+		},
+		{
+			"a version 0 answer to a version 1 call needs no select_answer",
+			[]line{{"0s", "@a/A1", "invite", nil}, {"5s", "@b", "answer", nil}, {"6s", "@a/A1", "hangup", nil}},
+			[]string{"ringing @a/A1", "answered @b", "active @b", "ended @a: answered, user_hangup"},
+		},
+		{
+			"in version 0 a callee declines with a hangup",
+			[]line{{"0s", "@a", "invite", nil}, {"5s", "@b", "hangup", nil}, {"6s", "@a", "hangup", nil}},
+			[]string{"ringing @a", "declined @b", "ended @a: declined, rejected"},
+		},
+		{
+			"in version 0 one may still answer after another has declined",
+			[]line{{"0s", "@a", "invite", nil}, {"5s", "@b", "hangup", nil}, {"6s", "@c", "answer", nil}, {"7s", "@a", "hangup", nil}},
+			[]string{"ringing @a", "declined @b", "answered @c", "active @c", "ended @a: answered, user_hangup"},
+		},
+		{
+			"versions that nobody knows are read as version 1",
+			[]line{
+				{"0s", "@a/A1", "invite", call{"version": "org.example.9"}},
+				{"5s", "@b/B1", "answer", call{"version": 1}},
+				{"6s", "@a/A1", "select_answer", call{"version": "2", "selected_party_id": "B1"}},
+			},
+			[]string{"ringing @a/A1", "answered @b/B1", "selected @b/B1", "active @b/B1"},
+		},
+		{
+			"the callee's other devices are told that the call was answered elsewhere",
+			[]line{
+				{"0s", "@a/A1", "invite", nil},
+				{"5s", "@b/B1", "answer", nil},
+				{"5s", "@b/B2", "answer", nil},
+				{"6s", "@a/A1", "select_answer", call{"selected_party_id": "B2"}},
+				{"7s", "@b/B3", "answer", nil},
+				{"8s", "@b/B1", "hangup", nil},
+				{"9s", "@b/B2", "hangup", nil},
+			},
+			[]string{
+				"ringing @a/A1", "answered @b/B1", "selected @b/B2", "active @b/B2", "answered_elsewhere @b/B1 > @b/B2",
+				"answered_elsewhere @b/B3 > @b/B2", "ended @b: answered, user_hangup",
+			},
+		},
+		{
+			"a reject that the caller selects ends the call",
+			[]line{
+				{"0s", "@a/A1", "invite", nil},
+				{"5s", "@b/B1", "reject", nil},
+				{"6s", "@a/A1", "select_answer", call{"selected_party_id": "B1"}},
+				{"7s", "@a/A1", "hangup", nil},
+			},
+			[]string{"ringing @a/A1", "declined @b/B1", "ended @b: declined, rejected"},
+		},
+		{
+			"a reject that the caller takes silently ends the call after a moment",
+			[]line{{"0s", "@a/A1", "invite", nil}, {"5s", "@b/B1", "reject", nil}, {"14s", "", "expire", nil}, {"15s", "", "expire", nil}},
+			[]string{"ringing @a/A1", "declined @b/B1", "ended @b: declined, rejected"},
+		},
+		{
+			"an answer that crossed a reject counts when the caller selects it",
+			[]line{
+				{"0s", "@a/A1", "invite", nil},
+				{"5s", "@b/B1", "reject", nil},
+				{"5s", "@b/B2", "answer", nil},
+				{"6s", "@a/A1", "select_answer", call{"selected_party_id": "B2"}},
+				{"9s", "@a/A1", "hangup", nil},
+			},
+			[]string{
+				"ringing @a/A1", "declined @b/B1", "answered @b/B2", "selected @b/B2", "active @b/B2", "ended @a: answered, user_hangup",
+			},
+		},
+		{
+			"a reject that crossed an answer counts when the caller selects it",
+			[]line{
+				{"0s", "@a/A1", "invite", nil},
+				{"5s", "@b/B2", "answer", nil},
+				{"5s", "@b/B1", "reject", nil},
+				{"6s", "@a/A1", "select_answer", call{"selected_party_id": "B1"}},
+			},
+			[]string{"ringing @a/A1", "answered @b/B2", "ended @b: declined, rejected"},
+		},
+		{
+			"a bridge that says busy declines as busy",
+			[]line{{"0s", "@a/A1", "invite", nil}, {"5s", "@b/B1", "hangup", call{"reason": "user_busy"}}, {"6s", "@a/A1", "hangup", nil}},
+			[]string{"ringing @a/A1", "declined @b/B1", "ended @a: busy, user_busy"},
+		},
+		{
+			"an invite expires when nobody answers, and later events change nothing",
+			[]line{
+				{"0s", "@a/A1", "invite", nil},
+				{"59.999s", "", "expire", nil},
+				{"60s", "", "expire", nil},
+				{"61s", "@b/B1", "answer", nil},
+				{"62s", "@a/A1", "hangup", call{"reason": "invite_timeout"}},
+			},
+			[]string{"ringing @a/A1", "missed @a/A1", "ended: missed, invite_timeout"},
+		},
+		{
+			"an answer that comes after the lifetime finds the call over, even before anybody looked at the clock",
+			[]line{{"0s", "@a/A1", "invite", nil}, {"60s", "@b/B1", "answer", nil}},
+			[]string{"ringing @a/A1", "missed @a/A1", "ended: missed, invite_timeout"},
+		},
+		{
+			"a caller's hangup for want of an answer is a missed call",
+			[]line{{"0s", "@a/A1", "invite", nil}, {"58s", "@a/A1", "hangup", call{"reason": "invite_timeout"}}},
+			[]string{"ringing @a/A1", "missed @a/A1", "ended @a: missed, invite_timeout"},
+		},
+		{
+			"a caller who gives up leaves a missed call behind",
+			[]line{{"0s", "@a/A1", "invite", call{"invitee": "@b"}}, {"8s", "@a/A1", "hangup", nil}},
+			[]string{"ringing @a/A1 > @b", "missed @a/A1 > @b", "ended @a: cancelled, user_hangup"},
+		},
+		{
+			"a caller whose client fails before the answer leaves a failed call",
+			[]line{{"0s", "@a/A1", "invite", nil}, {"8s", "@a/A1", "hangup", call{"reason": "no_user_media"}}},
+			[]string{"ringing @a/A1", "missed @a/A1", "ended @a: failed, no_user_media"},
+		},
+		{
+			"a call whose media never flowed has failed",
+			[]line{
+				{"0s", "@a/A1", "invite", nil},
+				{"5s", "@b/B1", "answer", nil},
+				{"6s", "@a/A1", "select_answer", call{"selected_party_id": "B1"}},
+				{"36s", "@a/A1", "hangup", call{"reason": "ice_failed"}},
+			},
+			[]string{"ringing @a/A1", "answered @b/B1", "selected @b/B1", "active @b/B1", "ended @a: failed, ice_failed"},
+		},
+		{
+			"a call whose media broke off was a call",
+			[]line{
+				{"0s", "@a/A1", "invite", nil},
+				{"5s", "@b/B1", "answer", nil},
+				{"6s", "@a/A1", "select_answer", call{"selected_party_id": "B1"}},
+				{"99s", "@a/A1", "hangup", call{"reason": "ice_timeout"}},
+			},
+			[]string{"ringing @a/A1", "answered @b/B1", "selected @b/B1", "active @b/B1", "ended @a: answered, ice_timeout"},
+		},
+		{
+			"strangers, wrong parties, wrong devices and replays change nothing",
+			[]line{
+				{"0s", "@a/A1/DEVA", "invite", call{"invitee": "@b"}},
+				{"1s", "@c/C1", "answer", nil},
+				{"1s", "@c/C1", "reject", nil},
+				{"1s", "@c/C1", "hangup", call{"reason": "user_busy"}},
+				{"1s", "@c", "hangup", nil},
+				{"1s", "@a/A2", "hangup", nil},
+				{"1s", "@a/A1/DEVX", "hangup", nil},
+				{"1s", "@a/A2", "answer", nil},
+				{"1s", "@a/A1", "answer", nil},
+				{"1s", "@b/B1", "hangup", nil},
+				{"2s", "@c/C1", "invite", nil},
+				{"2s", "@a/A1/DEVA", "invite", nil},
+				{"3s", "@b/B1/DEVB", "answer", nil},
+				{"4s", "@b/B1/DEVB", "select_answer", call{"selected_party_id": "B1"}},
+				{"4s", "@c/A1", "select_answer", call{"selected_party_id": "B1"}},
+				{"4s", "@a/A1/DEVA", "select_answer", call{"selected_party_id": "B9"}},
+				{"5s", "@a/A1/DEVA", "select_answer", call{"selected_party_id": "B1"}},
+				{"6s", "@c/B1", "hangup", nil},
+				{"6s", "@b/B2", "hangup", nil},
+				{"6s", "@b/B1/DEVX", "hangup", nil},
+				{"6s", "@c/C1", "negotiate", nil},
+				{"7s", "@b/B1/DEVB", "hangup", nil},
+				{"8s", "@a/A1/DEVA", "invite", nil},
+				{"8s", "@b/B1/DEVB", "hangup", nil},
+			},
+			[]string{
+				"ringing @a/A1 > @b", "answered @b/B1", "selected @b/B1", "active @b/B1", "ended @b: answered, user_hangup",
+			},
+		},
+		{
+			"users may call themselves when the invite says so",
+			[]line{
+				{"0s", "@a/A1", "invite", call{"invitee": "@a"}},
+				{"1s", "@a/A1", "answer", nil},
+				{"2s", "@a/A2", "answer", nil},
+				{"3s", "@a/A1", "select_answer", call{"selected_party_id": "A2"}},
+			},
+			[]string{"ringing @a/A1 > @a", "answered @a/A2", "selected @a/A2", "active @a/A2"},
+		},
+		{
+			"two invites that cross are glare, and the lesser call id goes on",
+			[]line{
+				{"0s", "@b/B1", "invite", call{"call_id": "x"}},
+				{"0.1s", "@a/A1", "invite", call{"call_id": "g"}},
+				{"0.2s", "@b/B1", "hangup", call{"call_id": "x", "reason": "replaced"}},
+				{"0.3s", "@b/B1", "answer", call{"call_id": "g"}},
+				{"9s", "@b/B1", "hangup", call{"call_id": "g"}},
+			},
+			[]string{
+				"ringing[x] @b/B1", "ringing[g] @a/A1", "glare[g] @a/A1 > @b/B1 =x", "ended[x] @b: cancelled, replaced",
+				"answered[g] @b/B1", "ended[g] @b: answered, user_hangup",
+			},
+		},
+		{
+			"the loser of a glare is no missed call when the other one was answered",
+			[]line{
+				{"0s", "@b/B1", "invite", call{"call_id": "x"}},
+				{"0.1s", "@a/A1", "invite", call{"call_id": "g"}},
+				{"0.3s", "@b/B1", "answer", call{"call_id": "g"}},
+				{"9s", "@b/B1", "hangup", call{"call_id": "g"}},
+				{"60s", "", "expire", nil},
+			},
+			[]string{
+				"ringing[x] @b/B1", "ringing[g] @a/A1", "glare[g] @a/A1 > @b/B1 =x",
+				"answered[g] @b/B1", "ended[g] @b: answered, user_hangup", "ended[x]: cancelled, replaced",
+			},
+		},
+		{
+			"both calls of a glare are missed when nobody answers",
+			[]line{
+				{"0s", "@a/A1", "invite", call{"call_id": "g"}},
+				{"1s", "@b/B1", "invite", call{"call_id": "x"}},
+				{"99s", "", "expire", nil},
+			},
+			[]string{
+				"ringing[g] @a/A1", "ringing[x] @b/B1", "glare[g] @a/A1 > @b/B1 =x",
+				"missed[g] @a/A1", "ended[g]: missed, invite_timeout", "missed[x] @b/B1", "ended[x]: missed, invite_timeout",
+			},
+		},
+		{
+			"two invites to different people in one room are no glare, nor are two of one caller",
+			[]line{
+				{"0s", "@a/A1", "invite", call{"call_id": "1", "invitee": "@c"}},
+				{"0s", "@b/B1", "invite", call{"call_id": "2"}},
+				{"0s", "@b/B1", "invite", call{"call_id": "3", "invitee": "@d"}},
+			},
+			[]string{"ringing[1] @a/A1 > @c", "ringing[2] @b/B1", "ringing[3] @b/B1 > @d"},
+		},
+		{
+			"a negotiation in mid-call may turn sound into picture",
+			[]line{
+				{"0s", "@a/A1", "invite", nil},
+				{"1s", "@b/B1", "negotiate", nil},
+				{"5s", "@b/B1", "answer", nil},
+				{"6s", "@a/A1", "select_answer", call{"selected_party_id": "B1"}},
+				{"8s", "@b/B1", "negotiate", call{"description": call{"type": "offer", "sdp": videoSDP}, "lifetime": 60000}},
+				{"9s", "@a/A1", "negotiate", call{"description": call{"type": "answer", "sdp": videoSDP}, "lifetime": 60000}},
+				{"10s", "@b/B9", "negotiate", call{"description": call{"type": "offer", "sdp": audioSDP}}},
+				{"20s", "@a/A1", "hangup", nil},
+			},
+			[]string{
+				"ringing @a/A1", "answered @b/B1", "selected @b/B1", "active @b/B1",
+				"renegotiated @b/B1 video", "renegotiated @a/A1 video", "ended @a video: answered, user_hangup",
+			},
+		},
+		{
+			"stream metadata under either name may turn sound into picture",
+			[]line{
+				{"0s", "@a/A1", "invite", nil},
+				{"5s", "@b/B1", "answer", call{"sdp_stream_metadata": call{"s": call{"purpose": "m.usermedia", "video_muted": true}}}},
+				{"6s", "@b/B1", "", call{
+					"type":                                   "org.matrix.call.sdp_stream_metadata_changed",
+					"org.matrix.msc3077.sdp_stream_metadata": call{"s": call{"purpose": "m.usermedia", "video_muted": false}},
+				}},
+				{"7s", "@b/B1", "sdp_stream_metadata_changed", call{"sdp_stream_metadata": call{"s": call{"purpose": "m.screenshare"}}}},
+			},
+			[]string{"ringing @a/A1", "answered @b/B1", "renegotiated @b/B1 video"},
+		},
+		{
+			"a transfer and an asserted identity are passed on",
+			[]line{
+				{"0s", "@a/A1", "invite", nil},
+				{"5s", "@b/B1", "answer", nil},
+				{"6s", "@b/B1", "asserted_identity", call{"asserted_identity": call{"id": "@pstn_1:x", "display_name": "One"}}},
+				{"7s", "@b/B1", "replaces", call{"target_user": call{"id": "@c"}, "create_call": "c2", "replacement_id": "r"}},
+				{"8s", "@a/A1", "hangup", call{"reason": "transferred"}},
+			},
+			[]string{
+				"ringing @a/A1", "answered @b/B1", "identified @b/B1 =@pstn_1:x", "transferring @b/B1 > @c =c2",
+				"ended @a: answered, transferred",
+			},
+		},
+		{
+			"a party that leaves the room hangs up",
+			[]line{{"0s", "@a/A1", "invite", nil}, {"5s", "@b/B1", "answer", nil}, {"6s", "@c", "leave", nil}, {"7s", "@b", "leave", nil}},
+			[]string{"ringing @a/A1", "answered @b/B1", "ended @b: answered, user_left"},
+		},
+		{
+			"a caller who leaves before the answer leaves a missed call",
+			[]line{{"0s", "@a/A1", "invite", nil}, {"7s", "@a", "leave", nil}},
+			[]string{"ringing @a/A1", "missed @a/A1", "ended @a: cancelled, user_left"},
+		},
+		{
+			"an invitee who leaves has declined, others who leave have not",
+			[]line{{"0s", "@a/A1", "invite", call{"invitee": "@b"}}, {"6s", "@c", "leave", nil}, {"7s", "@b", "leave", nil}},
+			[]string{"ringing @a/A1 > @b", "ended @b: declined, user_left"},
+		},
+		{
+			"a device that is logged out hangs up its own calls only",
+			[]line{
+				{"0s", "@a/A1/DEVA", "invite", nil},
+				{"5s", "@b/B1", "answer", nil},
+				{"6s", "@a/OTHER", "logout", nil},
+				{"6s", "@b/DEVA", "logout", nil},
+				{"7s", "@b/B1", "logout", nil},
+			},
+			[]string{"ringing @a/A1", "answered @b/B1", "ended @b: answered, device_logged_out"},
+		},
+		{
+			"a device that answered besides others may be logged out without harm",
+			[]line{
+				{"0s", "@a/A1", "invite", nil},
+				{"5s", "@b/B1", "answer", nil},
+				{"5s", "@b/B2", "answer", nil},
+				{"7s", "@b/B1", "logout", nil},
+				{"8s", "@a/A1", "select_answer", call{"selected_party_id": "B2"}},
+			},
+			[]string{"ringing @a/A1", "answered @b/B1", "selected @b/B2", "active @b/B2"},
+		},
+		{
+			"an answered call of which nothing more is heard is over after a day, one that is heard of is not",
+			[]line{
+				{"0s", "@a/A1", "invite", nil},
+				{"5s", "@b/B1", "answer", nil},
+				{"20h", "@b/B1", "candidates", nil},
+				{"24h6s", "", "expire", nil},
+				{"43h59m", "", "expire", nil},
+				{"44h", "", "expire", nil},
+			},
+			[]string{"ringing @a/A1", "answered @b/B1", "ended: answered, no_hangup"},
+		},
+		{
+			"a lifetime is cut to ten minutes",
+			[]line{{"0s", "@a/A1", "invite", call{"lifetime": 1e9}}, {"9m59s", "", "expire", nil}, {"10m", "", "expire", nil}},
+			[]string{"ringing @a/A1", "missed @a/A1", "ended: missed, invite_timeout"},
+		},
+		{
+			"a lifetime that says nothing is a minute",
+			[]line{{"0s", "@a/A1", "invite", call{"lifetime": "soon"}}, {"59s", "", "expire", nil}, {"60s", "", "expire", nil}},
+			[]string{"ringing @a/A1", "missed @a/A1", "ended: missed, invite_timeout"},
+		},
+		{
+			"an invite that was long on its way rings for the rest of its lifetime",
+			[]line{{"0s", "@a/A1", "invite", call{"sent": 40 * time.Second}}, {"19s", "", "expire", nil}, {"20s", "", "expire", nil}},
+			[]string{"ringing @a/A1", "missed @a/A1", "ended: missed, invite_timeout"},
+		},
+		{
+			"an invite that arrives too late never rings but is a missed call",
+			[]line{{"0s", "@a/A1", "invite", call{"sent": time.Hour}}, {"1s", "@b/B1", "answer", nil}},
+			[]string{"missed @a/A1", "ended: missed, invite_timeout"},
+		},
+		{
+			"an invite from a clock that runs ahead rings as long as any other",
+			[]line{{"0s", "@a/A1", "invite", call{"sent": -time.Hour}}, {"59s", "", "expire", nil}, {"60s", "", "expire", nil}},
+			[]string{"ringing @a/A1", "missed @a/A1", "ended: missed, invite_timeout"},
+		},
+		{
+			"events of calls that nobody began mean nothing",
+			[]line{{"0s", "@b/B1", "answer", nil}, {"1s", "@a/A1", "hangup", nil}, {"2s", "@a/A1", "select_answer", nil}},
+			nil,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			tracker := callflow.NewTracker(callflow.Config{})
+			facts, _ := tell(t, tracker, c.lines...)
+			if diff := cmp.Diff(c.facts, facts); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestRecordHoldsWhatHistoryNeeds(t *testing.T) {
+	_, records := tell(t, callflow.NewTracker(callflow.Config{}),
+		line{"0s", "@a/A1/DEVA", "invite", call{"invitee": "@b", "offer": call{"sdp": videoSDP}, "sent": 2 * time.Second}},
+		line{"5s", "@b/B1", "answer", nil},
+		line{"5.5s", "@a/A1/DEVA", "select_answer", call{"selected_party_id": "B1"}},
+		line{"65s", "@b/B1", "hangup", nil},
+	)
+	at := func(d time.Duration) int64 { return start.Add(d).UnixMilli() }
+	want := []callflow.Record{{
+		CallID: "c", RoomID: "!r",
+		Caller:   signalling.Party{UserID: "@a", PartyID: "A1", DeviceID: "DEVA"},
+		Answerer: signalling.Party{UserID: "@b", PartyID: "B1"},
+		Invitee:  "@b", Kind: callflow.Video,
+		Started: at(-2 * time.Second), Answered: at(5 * time.Second), Ended: at(65 * time.Second), DurationMS: 60_000,
+		Outcome: callflow.OutcomeAnswered, Reason: "user_hangup", EndedBy: "@b",
+	}}
+	if diff := cmp.Diff(want, records); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestRingingStopsWithTheFirstAnswerRejectOrHangup(t *testing.T) {
+	for _, stop := range []line{
+		{"1s", "@b/B1", "answer", nil},
+		{"1s", "@b/B1", "reject", nil},
+		{"1s", "@a/A1", "hangup", nil},
+		{"60s", "", "expire", nil},
+	} {
+		tracker := callflow.NewTracker(callflow.Config{})
+		if tracker.Ringing("!r", "c") {
+			t.Error("a call nobody began rings")
+		}
+		tell(t, tracker, line{"0s", "@a/A1", "invite", nil})
+		if !tracker.Ringing("!r", "c") || tracker.Ringing("!other", "c") {
+			t.Error("the call does not ring in its room, or rings in another")
+		}
+		tell(t, tracker, stop)
+		if tracker.Ringing("!r", "c") {
+			t.Errorf("still ringing after %s", stop.what)
+		}
+	}
+}
+
+func TestNextDeadlineIsTheEarliestOfAll(t *testing.T) {
+	tracker := callflow.NewTracker(callflow.Config{})
+	check := func(want time.Duration) {
+		t.Helper()
+		if got, ok := tracker.NextDeadline(); !ok || !got.Equal(start.Add(want)) {
+			t.Errorf("got %v %v, want %v", got.Sub(start), ok, want)
+		}
+	}
+	if _, ok := tracker.NextDeadline(); ok {
+		t.Error("a deadline without a call")
+	}
+	tell(t, tracker, line{"0s", "@a/A1", "invite", call{"call_id": "1", "lifetime": 90_000}})
+	check(90 * time.Second)
+	tell(t, tracker, line{"0s", "@a/A1", "invite", call{"call_id": "2", "lifetime": 30_000}})
+	check(30 * time.Second)
+	tell(t, tracker, line{"1s", "@b/B1", "answer", call{"call_id": "2"}})
+	check(90 * time.Second)
+	tell(t, tracker, line{"2s", "@b/B1", "reject", call{"call_id": "1"}})
+	check(12 * time.Second)
+	tell(t, tracker, line{"3s", "@a/A1", "hangup", call{"call_id": "1"}})
+	check(24*time.Hour + time.Second)
+}
+
+func TestInvitesBeyondTheBoundsAreCountedNotTracked(t *testing.T) {
+	tracker := callflow.NewTracker(callflow.Config{MaxCalls: 6, MaxPerRoom: 5, MaxPerCaller: 2})
+	invite := func(room, user string, n int) bool {
+		content := fmt.Sprintf(`{"call_id":"%s-%d","version":"1","party_id":"P","lifetime":60000}`, user, n)
+		return len(tracker.Observe(callflow.Event{
+			RoomID: room, Sender: user, Type: callflow.TypeInvite, Content: json.RawMessage(content), Received: start,
+		})) > 0
+	}
+	if !invite("!1", "@a", 1) || !invite("!1", "@a", 2) || invite("!2", "@a", 3) {
+		t.Error("the bound of one caller does not hold")
+	}
+	if !invite("!1", "@b", 1) || !invite("!1", "@b", 2) || !invite("!1", "@c", 1) || invite("!1", "@c", 2) {
+		t.Error("the bound of one room does not hold")
+	}
+	if !invite("!2", "@c", 3) || invite("!3", "@d", 1) {
+		t.Error("the bound of all calls does not hold")
+	}
+	if s := tracker.Stats(); s != (callflow.Stats{Ringing: 6, Refused: 3}) {
+		t.Errorf("got %+v", s)
+	}
+	tracker.Expire(start.Add(time.Hour))
+	if s := tracker.Stats(); s != (callflow.Stats{Refused: 3}) {
+		t.Errorf("after all have expired: %+v", s)
+	}
+	if !invite("!1", "@a", 9) {
+		t.Error("room that became free is not used")
+	}
+}
+
+func TestEndedCallIDsAreRememberedUpToABound(t *testing.T) {
+	tracker := callflow.NewTracker(callflow.Config{MaxEnded: 2})
+	whole := func(id string) int {
+		facts, _ := tell(t, tracker,
+			line{"0s", "@a/A1", "invite", call{"call_id": id}}, line{"1s", "@a/A1", "hangup", call{"call_id": id}})
+		return len(facts)
+	}
+	if whole("1") == 0 || whole("1") != 0 {
+		t.Error("a replay starts the call again")
+	}
+	whole("2")
+	whole("3")
+	if whole("3") != 0 || whole("2") != 0 {
+		t.Error("forgotten within the bound")
+	}
+	if whole("1") == 0 {
+		t.Error("remembered beyond the bound")
+	}
+}
+
+func TestInviteLiveLooksAtAgeAndLifetime(t *testing.T) {
+	for _, c := range []struct {
+		content string
+		age     time.Duration
+		want    bool
+	}{
+		{`{"lifetime":60000}`, 59 * time.Second, true},
+		{`{"lifetime":60000}`, 60 * time.Second, false},
+		{`{"lifetime":1e99}`, 9 * time.Minute, true},
+		{`{"lifetime":1e999}`, 10 * time.Minute, false},
+		{`{"lifetime":-5}`, 59 * time.Second, true},
+		{`{"lifetime":"x"}`, 60 * time.Second, false},
+		{`{}`, 59 * time.Second, true},
+		{`[]`, 0, false},
+		{`nonsense`, 0, false},
+		{`null`, 0, false},
+	} {
+		if got := callflow.InviteLive(json.RawMessage(c.content), c.age); got != c.want {
+			t.Errorf("%s at %v: %v", c.content, c.age, got)
+		}
+	}
+}
+
+func TestMediaIsJudgedFromWhatIsSent(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		content call
+		want    callflow.Media
+	}{
+		{"audio only", call{}, callflow.Audio},
+		{"video", call{"offer": call{"sdp": videoSDP}}, callflow.Video},
+		{"video with bare newlines", call{"offer": call{"sdp": strings.ReplaceAll(videoSDP, "\r\n", "\n")}}, callflow.Video},
+		{"video that is only received", call{"offer": call{"sdp": strings.ReplaceAll(videoSDP, "sendrecv", "recvonly")}}, callflow.Audio},
+		{"rejected video", call{"offer": call{"sdp": strings.ReplaceAll(videoSDP, "m=video 9 ", "m=video 0 ")}}, callflow.Audio},
+		{"two videos, the first received only", call{"offer": call{"sdp": strings.ReplaceAll(videoSDP, "sendrecv", "recvonly") +
+			"m=video 9 UDP/TLS/RTP/SAVPF 96\r\n"}}, callflow.Video},
+		{"metadata with camera", call{"sdp_stream_metadata": call{"s": call{"video_muted": false}}}, callflow.Video},
+		{"metadata without camera", call{"sdp_stream_metadata": call{"s": call{"video_muted": true}}}, callflow.Audio},
+		{"metadata of a wrong shape", call{"sdp_stream_metadata": call{"s": 5}}, callflow.Audio},
+		{"an offer of a wrong shape", call{"offer": []int{1}}, callflow.Audio},
+	} {
+		_, records := tell(t, callflow.NewTracker(callflow.Config{}),
+			line{"0s", "@a/A1", "invite", c.content}, line{"60s", "", "expire", nil})
+		if len(records) != 1 || records[0].Kind != c.want {
+			t.Errorf("%s: got %+v", c.name, records)
+		}
+	}
+}
