@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+// Signing in and up with plain fetch, so that the first screen does not wait for the Matrix SDK.
+import type { Session } from './session.ts';
+
+/** An answer of the homeserver that is not a success. `code` is the Matrix errcode, or `NETWORK`. */
+export class MatrixFailure extends Error {
+  readonly code: string;
+  readonly status: number;
+  readonly body: Record<string, unknown>;
+  constructor(code: string, message: string, status: number, body: Record<string, unknown> = {}) {
+    super(message);
+    this.code = code;
+    this.status = status;
+    this.body = body;
+  }
+}
+
+/** Thrown by signUp when the server asks for a registration token and none was given. */
+export class TokenNeeded extends Error {
+  constructor() {
+    super('This server needs a registration token.');
+  }
+}
+
+interface LoginAnswer {
+  user_id: string;
+  device_id: string;
+  access_token: string;
+  refresh_token?: string;
+  expires_in_ms?: number;
+}
+
+interface Challenge {
+  session?: string;
+  flows?: { stages: string[] }[];
+  completed?: string[];
+}
+
+export async function call(
+  baseUrl: string,
+  method: 'GET' | 'POST',
+  path: string,
+  body?: unknown,
+): Promise<Record<string, unknown>> {
+  let response: Response;
+  try {
+    response = await fetch(baseUrl + path, {
+      method,
+      headers: body === undefined ? undefined : { 'Content-Type': 'application/json' },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch {
+    throw new MatrixFailure('NETWORK', 'The server cannot be reached. Check your connection and try again.', 0);
+  }
+  const answer = (await response.json().catch(() => ({}))) as Record<string, unknown>;
+  if (!response.ok) {
+    const code = typeof answer.errcode === 'string' ? answer.errcode : 'M_UNKNOWN';
+    const text = typeof answer.error === 'string' ? answer.error : `The server answered ${response.status}.`;
+    throw new MatrixFailure(code, text, response.status, answer);
+  }
+  return answer;
+}
+
+function toSession(baseUrl: string, answer: Record<string, unknown>): Session {
+  const a = answer as unknown as LoginAnswer;
+  return {
+    baseUrl,
+    userId: a.user_id,
+    deviceId: a.device_id,
+    accessToken: a.access_token,
+    refreshToken: a.refresh_token,
+    expiresAt: a.expires_in_ms === undefined ? undefined : Date.now() + a.expires_in_ms,
+  };
+}
+
+/** A name for this browser in the person's list of devices, e.g. `Trunkboard Web on Linux`. */
+export function deviceName(userAgent: string): string {
+  const systems: [RegExp, string][] = [
+    [/Android/, 'Android'],
+    [/iPhone|iPad/, 'iOS'],
+    [/Mac OS X/, 'macOS'],
+    [/Windows/, 'Windows'],
+    [/Linux|X11/, 'Linux'],
+  ];
+  const system = systems.find(([pattern]) => pattern.test(userAgent))?.[1];
+  return system ? `Trunkboard Web on ${system}` : 'Trunkboard Web';
+}
+
+/** Signs in with a password. `user` is a local name or a full user id. */
+export async function signIn(baseUrl: string, user: string, password: string): Promise<Session> {
+  const answer = await call(baseUrl, 'POST', '/_matrix/client/v3/login', {
+    type: 'm.login.password',
+    identifier: { type: 'm.id.user', user },
+    password,
+    initial_device_display_name: deviceName(navigator.userAgent),
+    refresh_token: true,
+  });
+  return toSession(baseUrl, answer);
+}
+
+/** The registration flow with the fewest questions that this client can complete, or undefined. */
+export function chooseFlow(flows: { stages: string[] }[]): string[] | undefined {
+  const supported = new Set(['m.login.dummy', 'm.login.registration_token']);
+  return flows
+    .map((flow) => flow.stages)
+    .filter((stages) => stages.every((stage) => supported.has(stage)))
+    .sort((a, b) => a.length + 10 * Number(a.includes('m.login.registration_token')) - b.length - 10 * Number(b.includes('m.login.registration_token')))[0];
+}
+
+/**
+ * Makes an account and signs in. Walks through user-interactive authentication: the dummy stage and the
+ * registration token. Throws TokenNeeded when the server asks for a token and none is given.
+ */
+export async function signUp(baseUrl: string, username: string, password: string, token: string): Promise<Session> {
+  const request = {
+    username,
+    password,
+    initial_device_display_name: deviceName(navigator.userAgent),
+    refresh_token: true,
+  };
+  let auth: Record<string, unknown> | undefined;
+  let tried = '';
+  // One round per stage and one to learn the flows: a server that keeps asking is broken.
+  for (let round = 0; round < 5; round++) {
+    try {
+      const body = auth ? { ...request, auth } : request;
+      return toSession(baseUrl, await call(baseUrl, 'POST', '/_matrix/client/v3/register', body));
+    } catch (error) {
+      if (!(error instanceof MatrixFailure) || error.status !== 401 || !Array.isArray(error.body.flows)) throw error;
+      const challenge = error.body as Challenge;
+      const done = challenge.completed ?? [];
+      const stages = chooseFlow(challenge.flows ?? []);
+      if (!stages) throw new MatrixFailure('M_UNRECOGNIZED', 'This server asks for a sign-up step that Trunkboard does not know.', 401);
+      const stage = stages.find((s) => !done.includes(s)) ?? stages[0]!;
+      if (stage === tried) {
+        const wrongToken = stage === 'm.login.registration_token';
+        throw new MatrixFailure(error.code, wrongToken ? 'That registration token is not valid.' : error.message, 401);
+      }
+      tried = stage;
+      auth = { type: stage, session: challenge.session };
+      if (stage === 'm.login.registration_token') {
+        if (!token) throw new TokenNeeded();
+        auth.token = token;
+      }
+    }
+  }
+  throw new MatrixFailure('M_UNKNOWN', 'The server did not finish the sign-up.', 401);
+}
+
+/** An error message that a person can act on. */
+export function explain(error: unknown): string {
+  if (error instanceof MatrixFailure) {
+    switch (error.code) {
+      case 'M_FORBIDDEN':
+        return error.status === 403 && /registration/i.test(error.message)
+          ? 'This server does not take new accounts. Ask its administrator for one.'
+          : 'That user name or password is not right.';
+      case 'M_USER_IN_USE':
+        return 'That user name is taken. Try another one.';
+      case 'M_INVALID_USERNAME':
+        return 'User names may have a–z, 0–9 and the signs . _ = - /';
+      case 'M_WEAK_PASSWORD':
+        return error.message || 'Please choose a stronger password.';
+      case 'M_LIMIT_EXCEEDED':
+        return 'Too many tries. Please wait a moment.';
+      case 'M_USER_DEACTIVATED':
+        return 'This account has been closed.';
+      default:
+        return error.message;
+    }
+  }
+  return error instanceof Error ? error.message : 'Something went wrong.';
+}

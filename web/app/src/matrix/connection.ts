@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+import {
+  ClientEvent,
+  createClient,
+  EventType,
+  HttpApiEvent,
+  IndexedDBStore,
+  KnownMembership,
+  MemoryStore,
+  PendingEventOrdering,
+  Preset,
+  SyncState,
+  type MatrixClient,
+} from 'matrix-js-sdk';
+import { logger } from 'matrix-js-sdk/lib/logger.js';
+import { clearSession, loadSession, type Session } from '../auth/session.ts';
+import { TokenKeeper } from '../auth/tokens.ts';
+import { CallManager } from '../calls/manager.ts';
+import { resetStore, toast, useApp } from '../store.ts';
+import { MediaLoader } from './media.ts';
+import { directRooms, RoomList } from './roomList.ts';
+
+/** Debug setting for tests and troubleshooting: allow only relayed connections. */
+function relayOnly(): boolean {
+  return localStorage.getItem('trunkboard.iceTransportPolicy') === 'relay' || new URLSearchParams(location.search).get('relay') === '1';
+}
+
+async function openStore(session: Session): Promise<IndexedDBStore | MemoryStore> {
+  try {
+    if (globalThis.indexedDB) {
+      return new IndexedDBStore({ indexedDB: globalThis.indexedDB, localStorage, dbName: `trunkboard:${session.userId}:${session.deviceId}` });
+    }
+  } catch {
+    // Private windows of some browsers throw on access.
+  }
+  return new MemoryStore({ localStorage });
+}
+
+/** A signed-in account: the client with everything that lives as long as it does. */
+export class Connection {
+  readonly client: MatrixClient;
+  readonly media: MediaLoader;
+  readonly calls: CallManager;
+  readonly userId: string;
+  private readonly list: RoomList;
+  private readonly onGone: (words: string) => void;
+  private over = false;
+
+  private constructor(client: MatrixClient, keeper: TokenKeeper, session: Session, onGone: (words: string) => void) {
+    this.client = client;
+    this.userId = session.userId;
+    this.onGone = onGone;
+    this.media = new MediaLoader(session.baseUrl, keeper);
+    this.calls = new CallManager(client);
+    this.list = new RoomList(client);
+    keeper.onRenewed = (renewed) => client.setAccessToken(renewed.accessToken);
+    client.on(ClientEvent.Sync, this.onSync);
+    client.on(HttpApiEvent.SessionLoggedOut, () => void this.close('You were signed out by the server.'));
+    if (localStorage.getItem('trunkboard.test') === '1') this.expose();
+  }
+
+  /** Connects a session. `onGone` is called when the session ends, with the reason in words (empty after sign-out). */
+  static async open(session: Session, onGone: (words: string) => void): Promise<Connection> {
+    // The SDK's logger is loglevel's, though its type does not say so.
+    if (localStorage.getItem('trunkboard.debug') !== '1') (logger as unknown as { setLevel(level: string, persist: boolean): void }).setLevel('warn', false);
+    const keeper = new TokenKeeper(session);
+    const options = {
+      baseUrl: session.baseUrl,
+      userId: session.userId,
+      deviceId: session.deviceId,
+      accessToken: session.accessToken,
+      fetchFn: keeper.fetch,
+      forceTURN: relayOnly(),
+      // Without a relay of the homeserver a call is direct or fails: no stranger's STUN server learns who calls whom.
+      fallbackICEServerAllowed: false,
+      iceCandidatePoolSize: 0,
+    };
+    let store = await openStore(session);
+    let client = createClient({ ...options, store });
+    try {
+      await store.startup();
+    } catch {
+      store = new MemoryStore({ localStorage });
+      client = createClient({ ...options, store });
+    }
+    const connection = new Connection(client, keeper, session, onGone);
+    // The SDK takes a copy of the relay credentials when a call object is made, so they must be there before the first sync brings one.
+    await client.checkTurnServers();
+    await client.startClient({ initialSyncLimit: 30, lazyLoadMembers: true, pendingEventOrdering: PendingEventOrdering.Chronological });
+    return connection;
+  }
+
+  private onSync = (state: SyncState): void => {
+    const sync = state === SyncState.Prepared || state === SyncState.Syncing ? 'ready' : state === SyncState.Error || state === SyncState.Reconnecting ? 'offline' : undefined;
+    if (sync && useApp.getState().sync !== sync) useApp.setState({ sync });
+    if (state === SyncState.Prepared) this.list.markAll();
+  };
+
+  private expose(): void {
+    const { client, calls } = this;
+    Object.defineProperty(window, '__trunkboard', {
+      configurable: true,
+      value: {
+        client,
+        store: useApp,
+        get call() {
+          return calls.current;
+        },
+        get pc() {
+          return calls.current?.peerConn;
+        },
+      },
+    });
+  }
+
+  /** Opens the conversation with a person: the existing one, or a new room marked direct. */
+  async startChat(userId: string): Promise<string> {
+    for (const [roomId, peer] of directRooms(this.client)) {
+      if (peer === userId && this.client.getRoom(roomId)?.getMyMembership() === KnownMembership.Join) return roomId;
+    }
+    const { room_id: roomId } = await this.client.createRoom({ preset: Preset.TrustedPrivateChat, is_direct: true, invite: [userId] });
+    await this.markDirect(roomId, userId);
+    return roomId;
+  }
+
+  async createRoom(name: string, invite: string[]): Promise<string> {
+    const { room_id: roomId } = await this.client.createRoom({ preset: Preset.PrivateChat, name, invite });
+    return roomId;
+  }
+
+  /** Joins an invited room; a direct invitation joins the list of people. */
+  async acceptInvite(roomId: string): Promise<void> {
+    const member = this.client.getRoom(roomId)?.getMember(this.userId);
+    const direct = member?.events.member?.getContent().is_direct === true;
+    const inviter = member?.events.member?.getSender();
+    await this.client.joinRoom(roomId);
+    if (direct && inviter) await this.markDirect(roomId, inviter);
+  }
+
+  private async markDirect(roomId: string, userId: string): Promise<void> {
+    const content = { ...(this.client.getAccountData(EventType.Direct)?.getContent() ?? {}) } as Record<string, string[]>;
+    const rooms = Array.isArray(content[userId]) ? content[userId] : [];
+    if (rooms.includes(roomId)) return;
+    content[userId] = [...rooms, roomId];
+    await this.client.setAccountData(EventType.Direct, content);
+  }
+
+  async leave(roomId: string): Promise<void> {
+    await this.client.leave(roomId);
+    await this.client.forget(roomId).catch(() => {});
+  }
+
+  async signOut(): Promise<void> {
+    this.calls.hangUp();
+    try {
+      await this.client.logout(true);
+    } catch {
+      toast('The server could not be told, but this browser has forgotten the session.');
+    }
+    await this.close('');
+  }
+
+  private async close(words: string): Promise<void> {
+    if (this.over) return;
+    this.over = true;
+    const own = loadSession()?.deviceId === this.client.getDeviceId();
+    this.stop();
+    await this.client.clearStores().catch(() => {});
+    if (own) clearSession();
+    resetStore();
+    this.onGone(words);
+  }
+
+  /** Ends everything this account runs in the page; the session itself stays. */
+  stop(): void {
+    this.calls.stop();
+    this.list.stop();
+    this.client.stopClient();
+    this.media.clear();
+  }
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one store: plain snapshots that the screens draw. The live objects (client, calls) write into it.
+import { create } from 'zustand';
+import type { RoomItem } from './matrix/roomItem.ts';
+import { loadDevices, type DeviceChoice } from './calls/devices.ts';
+import type { CallView, IncomingView } from './calls/view.ts';
+
+export type SyncStatus = 'starting' | 'ready' | 'offline';
+
+export interface Toast {
+  id: number;
+  tone: 'info' | 'problem';
+  words: string;
+}
+
+export interface AppState {
+  sync: SyncStatus;
+  rooms: RoomItem[];
+  /** The open conversation, or null for none (on a phone: the list). */
+  roomId: string | null;
+  call: CallView | null;
+  incoming: IncomingView | null;
+  /** Chosen microphone, camera and speaker. */
+  devices: DeviceChoice;
+  toasts: Toast[];
+}
+
+const empty = (): AppState => ({ sync: 'starting', rooms: [], roomId: null, call: null, incoming: null, devices: loadDevices(), toasts: [] });
+
+export const useApp = create<AppState>(empty);
+
+/** Forgets everything about an account that signed out. */
+export function resetStore(): void {
+  useApp.setState(empty(), true);
+}
+
+/** At most this many messages stand on the screen; the oldest gives way. */
+const MAX_TOASTS = 3;
+let nextToast = 1;
+
+export function toast(words: string, tone: Toast['tone'] = 'info'): void {
+  const id = nextToast++;
+  useApp.setState((s) => ({ toasts: [...s.toasts, { id, tone, words }].slice(-MAX_TOASTS) }));
+  setTimeout(() => dismissToast(id), tone === 'problem' ? 9000 : 5000);
+}
+
+export function dismissToast(id: number): void {
+  useApp.setState((s) => ({ toasts: s.toasts.filter((t) => t.id !== id) }));
+}
+
+/** The open room lives in the address, so that reload and the back button work. */
+export function roomFromHash(hash: string): string | null {
+  const match = /^#\/room\/(.+)$/.exec(hash);
+  if (!match) return null;
+  try {
+    return decodeURIComponent(match[1]!);
+  } catch {
+    return null;
+  }
+}
+
+export function openRoom(roomId: string | null): void {
+  const hash = roomId ? `#/room/${encodeURIComponent(roomId)}` : '#/';
+  if (location.hash !== hash) location.hash = hash;
+  useApp.setState({ roomId });
+}
+
+/** Merges a change into the current call; does nothing when the call is another one by now. */
+export function patchCall(callId: string, change: Partial<CallView>): void {
+  useApp.setState((s) => (s.call?.callId === callId ? { call: { ...s.call, ...change } } : {}));
+}

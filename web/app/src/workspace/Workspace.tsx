@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+import { useEffect, useState } from 'react';
+import type { Session } from '../auth/session.ts';
+import { CallScreen } from '../calls/CallScreen.tsx';
+import { IncomingCall } from '../calls/IncomingCall.tsx';
+import { Connection } from '../matrix/connection.ts';
+import { openRoom, roomFromHash, useApp } from '../store.ts';
+import { Icon, Logo } from '../ui/Icon.tsx';
+import { Toasts } from '../ui/Toasts.tsx';
+import { ConnectionProvider } from './context.ts';
+import { RoomView } from './RoomView.tsx';
+import { Sidebar } from './Sidebar.tsx';
+import '../styles/workspace.css';
+import '../styles/timeline.css';
+import '../styles/call.css';
+
+interface Props {
+  session: Session;
+  onGone: (words: string) => void;
+}
+
+/** Opens the connection of a session and closes it when the session changes. */
+function useSession(session: Session, onGone: (words: string) => void): Connection | null {
+  const [connection, setConnection] = useState<Connection | null>(null);
+  useEffect(() => {
+    let dropped = false;
+    let opened: Connection | null = null;
+    void Connection.open(session, onGone).then((c) => {
+      if (dropped) c.stop();
+      else {
+        opened = c;
+        setConnection(c);
+      }
+    });
+    return () => {
+      dropped = true;
+      opened?.stop();
+    };
+    // The session is fixed for the life of this component (its key is the device).
+    // eslint-disable-next-line
+  }, []);
+  return connection;
+}
+
+/** Keeps the store's open room and the address in step. */
+function useAddress(): void {
+  useEffect(() => {
+    const read = () => useApp.setState({ roomId: roomFromHash(location.hash) });
+    read();
+    window.addEventListener('hashchange', read);
+    return () => window.removeEventListener('hashchange', read);
+  }, []);
+}
+
+/** Unread conversations and a ringing call show in the tab's title. */
+function useTitle(): void {
+  const unread = useApp((s) => s.rooms.filter((r) => r.unread > 0 || r.membership === 'invite').length);
+  const caller = useApp((s) => s.incoming?.peerName);
+  useEffect(() => {
+    document.title = caller ? `${caller} is calling…` : unread ? `(${unread}) Trunkboard` : 'Trunkboard';
+  }, [unread, caller]);
+}
+
+export default function Workspace({ session, onGone }: Props) {
+  const connection = useSession(session, onGone);
+  const roomId = useApp((s) => s.roomId);
+  const sync = useApp((s) => s.sync);
+  const inCall = useApp((s) => s.call !== null && !s.call.minimised);
+  useAddress();
+  useTitle();
+
+  if (!connection) {
+    return (
+      <main className="splash" aria-busy="true">
+        <Logo size={56} />
+        <p>Connecting…</p>
+      </main>
+    );
+  }
+  return (
+    <ConnectionProvider value={connection}>
+      <div className={`workspace ${roomId ? 'has-room' : ''}`} inert={inCall} data-testid="workspace">
+        <Sidebar />
+        <main className="pane">
+          {sync === 'offline' && (
+            <p className="banner" role="status">
+              <span className="spinner" aria-hidden="true" /> No connection to the server. Trying again…
+            </p>
+          )}
+          {roomId ? <RoomView key={roomId} roomId={roomId} /> : <NothingOpen />}
+        </main>
+      </div>
+      <CallScreen />
+      <IncomingCall />
+      <Toasts />
+    </ConnectionProvider>
+  );
+}
+
+function NothingOpen() {
+  const rooms = useApp((s) => s.rooms.length);
+  return (
+    <div className="empty" data-testid="empty-state">
+      <div className="empty-art" aria-hidden="true">
+        <Logo size={72} />
+      </div>
+      <h2>{rooms ? 'Pick a conversation' : 'Nobody on the line yet'}</h2>
+      <p>{rooms ? 'Choose a person or a room on the left, or start something new.' : 'Start a chat with somebody on this server, then ring them.'}</p>
+      <button type="button" className="button button-primary" onClick={() => document.getElementById('new-chat')?.click()}>
+        <Icon name="plus" size={18} /> New chat
+      </button>
+    </div>
+  );
+}
+
+export { openRoom };
