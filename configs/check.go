@@ -52,8 +52,12 @@ func (c *Config) Check() error {
 	listen("listen.https", c.Listen.HTTPS)
 	listen("listen.federation", c.Listen.Federation)
 	listen("listen.metrics", c.Listen.Metrics)
-	listen("turn.listen", c.TURN.Listen)
-	listen("turn.tls_listen", c.TURN.TLSListen)
+	for _, address := range c.TURN.Listen {
+		listen("turn.listen", address)
+	}
+	for _, address := range c.TURN.TLSListen {
+		listen("turn.tls_listen", address)
+	}
 
 	oneOf("tls.mode", c.TLS.Mode, TLSOff, TLSFiles, TLSSelfSigned)
 	files := c.TLS.Certificate != "" || c.TLS.Key != ""
@@ -79,16 +83,14 @@ func (c *Config) Check() error {
 	}
 
 	r := c.TURN.Relay
+	if n := len(c.TURN.Realm); n == 0 || n > 127 {
+		fail("turn.realm", "has %d bytes; at least 1, at most 127", n)
+	}
 	if r.MinPort < 1024 || r.MaxPort > 65535 || r.MinPort > r.MaxPort {
 		fail("turn.relay.min_port", "the range %d-%d does not work; choose ports between 1024 and 65535, the smaller first", r.MinPort, r.MaxPort)
 	}
-	if r.ExternalIP != "" {
-		if _, err := netip.ParseAddr(r.ExternalIP); err != nil {
-			fail("turn.relay.external_ip", "is %q; write an IP address", r.ExternalIP)
-		}
-	}
-	if c.TURN.MaxAllocations < 1 || c.TURN.MaxAllocationsPerUser < 1 {
-		fail("turn.max_allocations", "both allocation limits must be at least 1; leave the relay out with --only instead")
+	if c.TURN.MaxAllocations < 0 || c.TURN.MaxAllocationsPerUser < 0 {
+		fail("turn.max_allocations", "is negative; 0 means no limit")
 	}
 	if c.TURN.CredentialLifetime.Minutes() < 1 {
 		fail("turn.credential_lifetime", "is %s; at least 1m, or calls lose their relay before they start", c.TURN.CredentialLifetime)

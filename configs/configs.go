@@ -107,8 +107,8 @@ type Media struct {
 
 // TURN is the relay.
 type TURN struct {
-	Listen                string        `yaml:"listen"`
-	TLSListen             string        `yaml:"tls_listen"`
+	Listen                []string      `yaml:"listen"`
+	TLSListen             []string      `yaml:"tls_listen"`
 	PublicHost            string        `yaml:"public_host"`
 	Secret                string        `yaml:"secret" secret:"text"`
 	Realm                 string        `yaml:"realm"`
@@ -116,15 +116,14 @@ type TURN struct {
 	Relay                 Relay         `yaml:"relay"`
 	MaxAllocationsPerUser int           `yaml:"max_allocations_per_user"`
 	MaxAllocations        int           `yaml:"max_allocations"`
-	MaxBandwidth          Size          `yaml:"max_bandwidth"`
 }
 
 // Relay is the side of TURN that peers see.
 type Relay struct {
-	MinPort    int            `yaml:"min_port"`
-	MaxPort    int            `yaml:"max_port"`
-	ExternalIP string         `yaml:"external_ip"`
-	Allow      []netip.Prefix `yaml:"allow"`
+	MinPort   int            `yaml:"min_port"`
+	MaxPort   int            `yaml:"max_port"`
+	Addresses []RelayAddress `yaml:"addresses"`
+	Allow     []netip.Prefix `yaml:"allow"`
 }
 
 // Log is what goes to standard error.
@@ -165,14 +164,6 @@ func (c *Config) TURNHost() string {
 	}
 	if u, err := url.Parse(c.Public()); err == nil && u.Hostname() != "" {
 		return u.Hostname()
-	}
-	return c.ServerName
-}
-
-// TURNRealm is the realm of TURN challenges.
-func (c *Config) TURNRealm() string {
-	if c.TURN.Realm != "" {
-		return c.TURN.Realm
 	}
 	return c.ServerName
 }

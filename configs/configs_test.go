@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,8 +68,8 @@ func TestDefaultsServeLocalhost(t *testing.T) {
 	if err != nil || len(warnings) != 0 {
 		t.Fatal(err, warnings)
 	}
-	got := []string{c.ServerName, c.Listen.Client, c.Listen.Metrics, c.TURN.Listen, c.TURN.TLSListen, c.Public(), c.TURNHost(), c.TURNRealm(), c.DatabaseURL()}
-	want := []string{"localhost", "127.0.0.1:8008", "127.0.0.1:9464", ":3478", ":5349", "http://localhost:8008", "localhost", "localhost", "sqlite:data/trunkboard.db"}
+	got := []string{c.ServerName, c.Listen.Client, c.Listen.Metrics, c.TURN.Listen[0], c.TURN.TLSListen[0], c.Public(), c.TURNHost(), c.TURN.Realm, c.DatabaseURL()}
+	want := []string{"localhost", "127.0.0.1:8008", "127.0.0.1:9464", ":3478", ":5349", "http://localhost:8008", "localhost", "turn", "sqlite:data/trunkboard.db"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
@@ -111,7 +112,7 @@ func TestLaterLayersWin(t *testing.T) {
 	if d := cmp.Diff([]string{"10.0.0.1/32", "10.2.0.0/16"}, texts(c.Listen.TrustedProxies)); d != "" {
 		t.Error(d)
 	}
-	if c.Listen.Client != "127.0.0.1:9999" || c.TURN.Listen != ":2" {
+	if c.Listen.Client != "127.0.0.1:9999" || !slices.Equal(c.TURN.Listen, []string{":2"}) {
 		t.Error("environment over file, flags over environment:", c.Listen.Client, c.TURN.Listen)
 	}
 	if c.Limits.Messages != (Rate{7, time.Minute, 9}) || c.Media.MaxUpload != 3<<20 || c.Limits.Enabled {
@@ -172,8 +173,11 @@ func TestMistakesNameTheLineAndTheNearestKey(t *testing.T) {
 		"database:\n  url: ''\n":                               `database.url: is empty`,
 		"redis:\n  url: localhost:6379\n":                      `want redis://`,
 		"turn:\n  relay:\n    min_port: 500\n":                 `the range 500-65535 does not work`,
-		"turn:\n  relay:\n    external_ip: example.org\n":      `write an IP address`,
-		"turn:\n  max_allocations: 0\n":                        `must be at least 1`,
+		"turn:\n  relay:\n    addresses: [example.org]\n":      `want an address of this machine, or LOCAL=EXTERNAL`,
+		"turn:\n  relay:\n    addresses: [10.0.0.1=x]\n":       `want an address of this machine`,
+		"turn:\n  listen: [':1', '70000']\n":                   `turn.listen: is "70000"; write host:port`,
+		"turn:\n  realm: ''\n":                                 `turn.realm: has 0 bytes`,
+		"turn:\n  max_allocations: -1\n":                       `0 means no limit`,
 		"turn:\n  credential_lifetime: 1s\n":                   `at least 1m`,
 		"log:\n  level: loud\n":                                `log.level: is "loud"`,
 		"registration:\n  mode: 'yes'\n":                       `registration.mode: is "yes"; choose one of auto, open, closed`,
@@ -220,7 +224,7 @@ func TestEmptyFilesChangeNothing(t *testing.T) {
 func TestEffectiveIsReadableAgainAndMasksSecrets(t *testing.T) {
 	c, _, err := Load(nil, nil, []string{
 		"turn.secret=hunter2-turn", "registration.shared_secret=hunter2-reg", "database.url=postgres://tb:hunter2-db@db/x?password=hunter2-q",
-		"redis.url=redis://:hunter2-redis@r:6379/0", "turn.relay.allow=10.0.0.0/8", "limits.invites=off", "shutdown.drain=90m",
+		"redis.url=redis://:hunter2-redis@r:6379/0", "turn.relay.allow=10.0.0.0/8", "turn.relay.addresses=10.0.0.5=203.0.113.7,2001:db8::1", "limits.invites=off", "shutdown.drain=90m",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -243,7 +247,8 @@ func TestEffectiveIsReadableAgainAndMasksSecrets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again.TURN.Relay.Allow[0].String() != "10.0.0.0/8" || again.Shutdown.Drain != c.Shutdown.Drain || again.Limits != c.Limits {
+	if again.TURN.Relay.Allow[0].String() != "10.0.0.0/8" || again.Shutdown.Drain != c.Shutdown.Drain || again.Limits != c.Limits ||
+		!slices.Equal(again.TURN.Relay.Addresses, c.TURN.Relay.Addresses) || len(again.TURN.Relay.Addresses) != 2 {
 		t.Errorf("read back differently:\n%s", text)
 	}
 }

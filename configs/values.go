@@ -5,6 +5,7 @@ package configs
 import (
 	"fmt"
 	"math"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -43,6 +44,35 @@ func (s Size) MarshalText() ([]byte, error) {
 		}
 	}
 	return strconv.AppendInt(nil, int64(s), 10), nil
+}
+
+// RelayAddress is an address of this machine, and the address that stands for it beyond a 1:1 NAT, written LOCAL or LOCAL=EXTERNAL.
+type RelayAddress struct {
+	Local    netip.Addr
+	External netip.Addr // not valid: the same as Local
+}
+
+// UnmarshalText reads a relay address.
+func (r *RelayAddress) UnmarshalText(text []byte) error {
+	local, external, nat := strings.Cut(string(text), "=")
+	out := RelayAddress{}
+	var err error
+	if out.Local, err = netip.ParseAddr(local); err == nil && nat {
+		out.External, err = netip.ParseAddr(external)
+	}
+	if err != nil {
+		return fmt.Errorf("want an address of this machine, or LOCAL=EXTERNAL such as 10.0.0.5=203.0.113.7, not %q", text)
+	}
+	*r = out
+	return nil
+}
+
+// MarshalText writes the address as UnmarshalText reads it.
+func (r RelayAddress) MarshalText() ([]byte, error) {
+	if !r.External.IsValid() {
+		return r.Local.MarshalText()
+	}
+	return []byte(r.Local.String() + "=" + r.External.String()), nil
 }
 
 // Rate is a token bucket: Events per Every flow in, and at most Burst are held. The zero value, written "off", is no limit.

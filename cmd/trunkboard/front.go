@@ -163,3 +163,6 @@ func (p *peeked) Read(b []byte) (int, error) {
 	}
 	return p.Conn.Read(b)
 }
+
+// NetConn is the TLS connection underneath; the relay looks there for what secures its client.
+func (p *peeked) NetConn() net.Conn { return p.Conn }
