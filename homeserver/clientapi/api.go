@@ -25,6 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
+	"github.com/trunkboard/trunkboard/homeserver/media"
 	"github.com/trunkboard/trunkboard/signalling"
 )
 
@@ -54,6 +55,7 @@ type Deps struct {
 	Auth    Authenticator
 	Limiter Limiter               // nil: no limits
 	Metrics prometheus.Registerer // nil: no metrics
+	Media   *media.Service
 }
 
 // API serves /_matrix/client, /_matrix/media, /_synapse/admin and /.well-known/matrix.
@@ -96,6 +98,7 @@ func New(d Deps) *API {
 	}
 	for _, routes := range []func(){
 		a.routesDiscovery,
+		a.routesMedia,
 	} {
 		routes()
 	}
