@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package turn is a STUN and TURN server (RFC 8489, RFC 8656): it helps two people who stand behind NATs and firewalls to reach each
+// other, by telling them how they look from outside, and by relaying their packets where nothing else works.
+//
+// A client asks for an allocation: a relayed transport address, a UDP port of ours from which and to which packets are passed on.
+// It then names the peers that may use it. Who may ask is decided by Credentials; whom a relay may reach by the peer rule
+// (Config.Allow): the public internet, and nothing of this host's own network unless it is opened.
+//
+//	client ──UDP, TCP, TLS──▶ listener ─▶ control plane (this package): authenticate, allocate, permit, bind
+//	                             │                       │ fills
+//	                             └────── ChannelData ──▶ data plane (turn/relay) ──UDP──▶ peer
+//
+// The allocation core is our own; the codec and the integrity check of STUN messages are pion/stun's.
+package turn
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/trunkboard/trunkboard/turn/listen"
+	"github.com/trunkboard/trunkboard/turn/relay"
+)
+
+// Server is a STUN and TURN server.
+type Server struct {
+	cfg   Config
+	creds *Credentials
+	log   *slog.Logger
+	plane *relay.Plane
+	ports [2]*relay.Ports // IPv4, IPv6; nil where there is no relay address
+	peers *peerRule
+
+	nonces       *nonces
+	unauthorized *limiter
+	bindings     *limiter
+	gate         *listen.Gate
+	limits       listen.Limits
+	counts       counts
+	unregister   func()
+	unwatch      func()
+
+	udp []udpListener
+	tcp []streamListener
+
+	draining atomic.Bool
+
+	mu         sync.Mutex
+	closed     bool
+	users      map[string]map[*allocation]struct{}
+	reserved   map[reservationToken]*reservation
+	reservedBy map[string]int // user -> reservations
+	total      int
+	streams    map[*listen.Stream]struct{}
+	pending    map[net.Conn]struct{} // connections that have not said yet what they speak
+	tracked    sync.WaitGroup        // relay and connection goroutines; Add only under mu while not closed
+}
+
+type udpListener struct {
+	addr    netip.AddrPort
+	table   *relay.Table
+	sockets []relay.Socket
+}
+
+type streamListener struct {
+	net.Listener
+	tls bool // TLS only; else plain, or TLS if there is a certificate
+}
+
+// Addrs are the addresses that a Server listens on.
+type Addrs struct{ UDP, TCP, TLS []netip.AddrPort }
+
+// Buffers of the kernel on the sockets that clients send to.
+const listenBuffer = 4 << 20
+
+// New opens the listeners; Run serves them. log must not be nil; reg may be.
+func New(cfg Config, creds *Credentials, log *slog.Logger, reg prometheus.Registerer) (_ *Server, err error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	plane, err := relay.NewPlane(relay.Engine(cfg.Engine), cfg.Clock.Now)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg: cfg, creds: creds, log: log, plane: plane,
+		nonces:       newNonces(cfg.StaleNonce),
+		unauthorized: newLimiter(cfg.UnauthorizedRate, cfg.UnauthorizedBurst),
+		bindings:     newLimiter(cfg.BindingRate, cfg.BindingBurst),
+		gate:         listen.NewGate(cfg.MaxConnections, cfg.MaxConnectionsPerSource),
+		limits:       listen.Limits{Frame: frameTime, Idle: idleTime, Queue: streamQueue},
+		users:        make(map[string]map[*allocation]struct{}),
+		reserved:     make(map[reservationToken]*reservation),
+		reservedBy:   make(map[string]int),
+		streams:      make(map[*listen.Stream]struct{}),
+		pending:      make(map[net.Conn]struct{}),
+		unregister:   func() {}, unwatch: func() {},
+	}
+	for _, r := range cfg.Relays {
+		local := r.Local.Unmap()
+		s.ports[familyIndex(local)] = relay.NewPorts(plane, local, cfg.MinPort, cfg.MaxPort)
+	}
+	s.peers = newPeerRule(cfg, s.ports, hostAddrs())
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	if reg != nil {
+		c := &collector{s: s}
+		if err := reg.Register(c); err != nil {
+			return nil, fmt.Errorf("turn: metrics: %w", err)
+		}
+		s.unregister = func() { reg.Unregister(c) }
+	}
+	s.unwatch = creds.watch(s.revoked)
+	return s, nil
+}
+
+// Times and sizes of connections. Ten seconds are long for a frame and short for someone who holds connections open.
+const (
+	frameTime   = 10 * time.Second
+	idleTime    = time.Minute
+	streamQueue = 256 << 10
+)
+
+func (s *Server) open() error {
+	for _, a := range s.cfg.ListenUDP {
+		addr, err := listenAddr(a)
+		if err != nil {
+			return err
+		}
+		l := udpListener{table: new(relay.Table)}
+		for i := range udpWorkers(s.plane.Engine()) {
+			sock, err := s.plane.Open(addr, true, listenBuffer)
+			if err != nil {
+				if i > 0 {
+					break // a system that does not share ports: one socket does
+				}
+				return fmt.Errorf("turn: listen udp %s: %w", a, err)
+			}
+			l.sockets = append(l.sockets, sock)
+			l.addr = sock.Addr()
+			addr = netip.AddrPortFrom(addr.Addr(), l.addr.Port())
+		}
+		s.udp = append(s.udp, l)
+	}
+	for i, a := range append(append([]string(nil), s.cfg.ListenTCP...), s.cfg.ListenTLS...) {
+		secure := i >= len(s.cfg.ListenTCP)
+		ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", a)
+		if err != nil {
+			return fmt.Errorf("turn: listen tcp %s: %w", a, err)
+		}
+		s.tcp = append(s.tcp, streamListener{Listener: ln, tls: secure})
+	}
+	return nil
+}
+
+// udpWorkers is how many sockets share a UDP port: one for each processor, where the kernel spreads clients over them.
+func udpWorkers(e relay.Engine) int {
+	if e == relay.Linux {
+		return runtime.GOMAXPROCS(0)
+	}
+	return 1
+}
+
+// Addrs tells the addresses in use, with the ports that port 0 was given.
+func (s *Server) Addrs() Addrs {
+	var a Addrs
+	for _, l := range s.udp {
+		a.UDP = append(a.UDP, l.addr)
+	}
+	for _, l := range s.tcp {
+		at := l.Addr().(*net.TCPAddr).AddrPort()
+		at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+		if l.tls {
+			a.TLS = append(a.TLS, at)
+		} else {
+			a.TCP = append(a.TCP, at)
+		}
+	}
+	return a
+}
+
+// Run serves until ctx ends or Close is called, and returns when every goroutine has ended.
+func (s *Server) Run(ctx context.Context) error {
+	s.log.Info("turn: serving", "addrs", s.Addrs(), "engine", string(s.plane.Engine()), "relays", s.cfg.Relays)
+	stop := context.AfterFunc(ctx, s.Close)
+	defer stop()
+	var wg sync.WaitGroup
+	for _, l := range s.udp {
+		for _, sock := range l.sockets {
+			w := &udpWorker{handler: newHandler(s), table: l.table, socket: sock}
+			data := &relay.Listener{Plane: s.plane, Socket: sock, Table: l.table, Control: w.control}
+			wg.Go(data.Serve)
+		}
+	}
+	errs := make([]error, len(s.tcp))
+	for i, l := range s.tcp {
+		wg.Go(func() {
+			errs[i] = listen.Accept(l.Listener, func(c net.Conn) { s.serve(c, l.tls) })
+		})
+	}
+	wg.Wait()
+	s.Close()
+	return errors.Join(errs...)
+}
+
+// Close ends all allocations and closes all sockets and connections. Run, if it was called, then returns.
+func (s *Server) Close() {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		s.tracked.Wait()
+		return
+	}
+	s.closed = true
+	var all []*allocation
+	for _, u := range s.users {
+		for a := range u {
+			all = append(all, a)
+		}
+	}
+	for t, r := range s.reserved {
+		delete(s.reserved, t)
+		r.drop()
+	}
+	for st := range s.streams {
+		st.Close()
+	}
+	for conn := range s.pending {
+		_ = conn.Close()
+	}
+	s.mu.Unlock()
+	s.unwatch()
+	s.unregister()
+	for _, l := range s.udp {
+		for _, sock := range l.sockets {
+			sock.Close()
+		}
+	}
+	for _, l := range s.tcp {
+		_ = l.Close()
+	}
+	for _, a := range all {
+		s.end(a, "server closed")
+	}
+	s.tracked.Wait()
+}
+
+// Drain makes the server refuse new allocations with 508 (Insufficient Capacity) while those that live go on.
+func (s *Server) Drain() { s.draining.Store(true) }
+
+// AllocationCount is the number of live allocations.
+func (s *Server) AllocationCount() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.total
+}
+
+// ServeConn serves a connection that another listener has accepted and found to be TURN (see stunmsg.LooksLikeSTUN): plain or after
+// TLS. The first bytes must still be there to read. It owns the connection and returns when it has ended.
+func (s *Server) ServeConn(conn net.Conn) {
+	transport := "tcp"
+	if isTLS(conn) {
+		transport = "tls"
+	}
+	if remote, ok := s.enter(conn); ok {
+		defer s.gate.Leave(remote.Addr())
+		s.serveStream(conn, remote, transport)
+	}
+}
+
+// isTLS looks for a TLS connection under what a sniffing listener may have wrapped around it.
+func isTLS(conn net.Conn) bool {
+	for {
+		switch c := conn.(type) {
+		case interface{ ConnectionState() tls.ConnectionState }:
+			return true
+		case interface{ NetConn() net.Conn }:
+			conn = c.NetConn()
+		default:
+			return false
+		}
+	}
+}
+
+func (s *Server) enter(conn net.Conn) (netip.AddrPort, bool) {
+	tcp, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		_ = conn.Close()
+		return netip.AddrPort{}, false
+	}
+	remote := tcp.AddrPort()
+	remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
+	if !s.gate.Enter(remote.Addr()) {
+		s.counts.refusals[refusedConnection].Add(1)
+		_ = conn.Close()
+		return netip.AddrPort{}, false
+	}
+	return remote, true
+}
+
+// serve serves a connection of one of our own listeners.
+func (s *Server) serve(conn net.Conn, mustTLS bool) {
+	remote, ok := s.enter(conn)
+	if !ok {
+		return
+	}
+	defer s.gate.Leave(remote.Addr())
+	// A handshake ends with its deadline at the latest; the server's end does not wait for it.
+	stop := s.closeWithServer(conn)
+	c, secure, err := listen.Sniff(conn, s.cfg.TLS, frameTime)
+	stop()
+	if err != nil || mustTLS && !secure {
+		_ = conn.Close()
+		return
+	}
+	transport := "tcp"
+	if secure {
+		transport = "tls"
+	}
+	s.serveStream(c, remote, transport)
+}
