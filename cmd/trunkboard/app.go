@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -45,6 +46,7 @@ type App struct {
 	certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error) // nil without TLS
 	authority   *authority                                           // nil unless self-signed
 	listeners   []*listener
+	relay       *relay                       // nil when it does not run here
 	api         atomic.Pointer[http.Handler] // set when ready
 	ready       atomic.Bool
 	opened      chan struct{} // closed when ready for the first time
@@ -81,11 +83,19 @@ func New(cfg configs.Config, log *slog.Logger, parts ...string) (*App, error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
-	if err := errors.Join(a.openCertificate(), a.listen()); err != nil {
-		a.Close()
-		return nil, err
+	if err := a.bindAll(); err != nil {
+		return nil, errors.Join(err, a.Close())
 	}
 	return a, nil
+}
+
+func (a *App) bindAll() error {
+	for _, step := range []func() error{a.openCertificate, a.listen, a.openRelay} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // has reports whether part runs here.
@@ -110,7 +120,7 @@ func (a *App) openCertificate() error {
 	return nil
 }
 
-// listen binds the HTTP ports. The relay binds its own.
+// listen binds the HTTP ports.
 func (a *App) listen() error {
 	public, private := a.public(), a.private()
 	l := a.cfg.Listen
@@ -159,20 +169,22 @@ func (a *App) bind(key, address string, h http.Handler, secure bool) error {
 
 // Addr is the address bound for a setting such as listen.client, with the port that the system chose where it was 0; "" when it
 // is closed.
-func (a *App) Addr(key string) string {
-	for _, l := range a.listeners {
-		if l.key == key {
-			return l.tcp.Addr().String()
-		}
-	}
-	return ""
-}
+func (a *App) Addr(key string) string { return a.Addrs()[key] }
 
-// Addrs lists every bound address by the setting that it comes from.
+// Addrs lists the bound addresses by the setting that they come from; of several addresses for one setting, the first. The TCP side
+// of turn.listen is turn.listen/tcp, which differs from UDP's where the port was 0.
 func (a *App) Addrs() map[string]string {
 	out := map[string]string{}
 	for _, l := range a.listeners {
 		out[l.key] = l.tcp.Addr().String()
+	}
+	if a.relay != nil {
+		at := a.relay.server.Addrs()
+		for key, list := range map[string][]netip.AddrPort{"turn.listen": at.UDP, "turn.listen/tcp": at.TCP, "turn.tls_listen": at.TLS} {
+			if len(list) > 0 {
+				out[key] = list[0].String()
+			}
+		}
 	}
 	return out
 }
@@ -199,7 +211,7 @@ func (a *App) Run(ctx context.Context) error {
 		servers = append(servers, s)
 		var from net.Listener = l.tcp
 		if l.secure {
-			from = newFront(l.tcp, a.certificate, a.relayConn(), a.log)
+			from = newFront(l.tcp, a.certificate, a.takeRelayed(), a.log)
 		}
 		work.Go(func() error {
 			if err := s.Serve(from); !errors.Is(err, http.ErrServerClosed) {

@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 
 	"github.com/trunkboard/trunkboard/configs"
@@ -77,9 +76,6 @@ func rates(l configs.Limits) map[string]limit.Rate {
 	}
 	return out
 }
-
-// relayConn takes over connections that turn out to speak TURN on an HTTPS port; nil when no relay runs here.
-func (a *App) relayConn() func(net.Conn) { return nil }
 
 func unrecognised(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Access-Control-Allow-Origin", "*")
