@@ -140,3 +140,30 @@ func (s *Service) ShareRoom(ctx context.Context, a, b string) (bool, error) {
 	}
 	return false, nil
 }
+
+// KnownSharers lists the users who share a room with user, user included, from memory alone; ok is false when that is not known
+// without a read.
+func (s *Service) KnownSharers(user string) (map[string]struct{}, bool) {
+	s.users.mu.Lock()
+	u, ok := s.users.known.Peek(user)
+	s.users.mu.Unlock()
+	if !ok {
+		return nil, false
+	}
+	out := map[string]struct{}{user: {}}
+	for id, m := range u {
+		if m.Membership != "join" {
+			continue
+		}
+		s.mu.Lock()
+		r := s.rooms[id]
+		s.mu.Unlock()
+		if r == nil {
+			return nil, false
+		}
+		for _, j := range r.Head().Joined() {
+			out[j] = struct{}{}
+		}
+	}
+	return out, true
+}

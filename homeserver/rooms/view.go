@@ -234,3 +234,12 @@ func (r *Room) Changes(ctx context.Context, from, to int64) ([]Change, error) {
 	}
 	return out, nil
 }
+
+// AllStateBefore gives the whole state right before e.
+func (r *Room) AllStateBefore(ctx context.Context, e *Stored) (map[event.Key]Ref, error) {
+	m, err := r.s.groupState(ctx, e.StateBefore)
+	if err != nil {
+		return nil, err
+	}
+	return m.base, nil
+}

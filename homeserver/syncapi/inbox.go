@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package syncapi
+
+import (
+	"time"
+
+	"github.com/trunkboard/trunkboard/homeserver/rooms"
+	"github.com/trunkboard/trunkboard/homeserver/storage"
+)
+
+// inboxSize bounds an inbox. The oldest item is dropped when it is full; a client that was away for longer is served from the store.
+const inboxSize = 384
+
+// inboxIdle is how long the inbox of a user who does not sync is kept.
+const inboxIdle = 10 * time.Minute
+
+// item is one thing that a user may hear of: a note of the stream, or something ephemeral.
+type item struct {
+	note  storage.Note // Kind 0: ephemeral
+	eph   int64
+	kind  ephemeralKind
+	room  *rooms.Room // typing
+	users []string    // presence; device lists that may concern the user
+}
+
+type ephemeralKind uint8
+
+const (
+	ephTyping ephemeralKind = iota + 1
+	ephPresence
+)
+
+// inbox holds what happened for one user after from, in order. It is guarded by the service's lock.
+type inbox struct {
+	from    int64 // everything of the stream after this position is here
+	items   []item
+	wake    chan struct{} // closed when something arrives; nil when nobody waits
+	waiting int
+	used    time.Time
+	handed  map[string]int64 // device -> to-device position handed out and not yet acknowledged
+}
+
+func (b *inbox) put(it item) {
+	if len(b.items) >= inboxSize {
+		drop := inboxSize / 4
+		for _, old := range b.items[:drop] {
+			if old.note.Kind != 0 {
+				b.from = max(b.from, old.note.Pos)
+			}
+		}
+		n := copy(b.items, b.items[drop:])
+		clear(b.items[n:])
+		b.items = b.items[:n]
+	}
+	b.items = append(b.items, it)
+	if b.wake != nil {
+		close(b.wake)
+		b.wake = nil
+	}
+}
+
+// since gives the items that a client at t has not seen; ok is false when the inbox does not reach back that far.
+func (b *inbox) since(t Token) (news []item, ok bool) {
+	if t.Pos < b.from {
+		return nil, false
+	}
+	// Items are in order of arrival, so the unseen ones are at the end, but for to-device messages that a page left behind.
+	first := len(b.items)
+	for first > 0 {
+		it := &b.items[first-1]
+		if it.note.Kind != 0 && it.note.Pos <= t.Pos && it.note.Pos <= t.ToDevice {
+			break
+		}
+		first--
+	}
+	for i := first; i < len(b.items); i++ {
+		it := &b.items[i]
+		switch {
+		case it.note.Kind == storage.NoteToDevice:
+			if it.note.Pos > t.ToDevice {
+				news = append(news, *it)
+			}
+		case it.note.Kind != 0:
+			if it.note.Pos > t.Pos {
+				news = append(news, *it)
+			}
+		case it.eph > t.Eph:
+			news = append(news, *it)
+		}
+	}
+	return news, true
+}
