@@ -136,6 +136,9 @@ func (a *App) listen() error {
 	if a.certificate == nil {
 		return nil
 	}
+	if a.cfg.TLS.Mode == configs.TLSFiles {
+		public = withoutPlain(public)
+	}
 	err := a.bind("listen.https", l.HTTPS, public, true)
 	if host, port, _ := net.SplitHostPort(l.HTTPS); err != nil && a.authority != nil && port == "443" && errors.Is(err, syscall.EACCES) {
 		a.log.Info("port 443 is for root; serving HTTPS on 8443")

@@ -106,6 +106,8 @@ func TestTwoAppsRunInOneProcessAndLeaveNothingBehind(t *testing.T) {
 			a.Addr("listen.metrics") + "/health":           `{"status":"ok"}`,
 			a.Addr("listen.metrics") + "/ready":            `{"status":"ready"}`,
 			a.Addr("listen.metrics") + "/metrics":          "trunkboard_build_info{",
+			a.Addr("listen.metrics") + "/debug/pprof/":     "goroutine",
+			a.Addr("listen.client") + "/debug/pprof/":      "Trunkboard", // the web client's page: nothing of ours
 			a.Addr("listen.client") + "/":                  "Trunkboard",
 			a.Addr("listen.client") + "/_matrix/nonesuch":  `"M_UNRECOGNIZED"`,
 			a.Addr("listen.client") + "/_matrix/a//b%2F..": `"M_UNRECOGNIZED"`,
@@ -255,6 +257,40 @@ func pairFile(t *testing.T, dir, name string) (raw []byte) {
 		}
 	}
 	return a.cert.Raw
+}
+
+func TestCertificatesFromFilesServeHTTPSForGood(t *testing.T) {
+	leavesNothing(t)
+	dir := t.TempDir()
+	roots := x509.NewCertPool()
+	ca, err := x509.ParseCertificate(pairFile(t, dir, "matrix.test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots.AddCert(ca)
+	a, _ := start(t, testConfig(t, "tls.mode=files", "tls.certificate="+filepath.Join(dir, "cert.pem"), "tls.key="+filepath.Join(dir, "key.pem")))
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{
+		// pairFile's certificate is an authority that names no host: check the chain, not the name.
+		InsecureSkipVerify: true, VerifyConnection: func(s tls.ConnectionState) error {
+			_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots})
+			return err
+		},
+	}}}
+	for _, key := range []string{"listen.https", "listen.federation"} {
+		r, err := client.Get("https://" + a.Addr(key) + "/health")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+		if r.StatusCode != 200 || r.Header.Get("Strict-Transport-Security") == "" {
+			t.Errorf("%s: %s %v", key, r.Status, r.Header)
+		}
+	}
+	c := a.cfg
+	c.TLS.Key = filepath.Join(dir, "nowhere.pem")
+	if _, err := New(c, testLog(t)); err == nil || !strings.Contains(err.Error(), "tls.key") {
+		t.Error("a certificate without its key:", err)
+	}
 }
 
 func TestSecretsAreMadeOnceAndReadableByTheirOwnerOnly(t *testing.T) {
