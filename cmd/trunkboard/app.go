@@ -26,17 +26,15 @@ import (
 // Parts that `serve --only` may name.
 var partNames = []string{"homeserver", "turn", "web"}
 
-const (
-	httpGrace = 5 * time.Second // for requests in flight, after the drain
-	closeTime = 5 * time.Second // for connections that are told to go
-)
+// For requests in flight, after the drain.
+const httpGrace = 5 * time.Second
 
 // App is one running server: everything that the configuration asks for, wired together. New binds its ports and nothing else,
 // Run opens the parts and serves until its context ends, Close gives back what New took when Run was never called.
 //
 // While the parts open, every request but /health is answered 503. When the context of Run ends:
 //
-//	readiness off -> parts drain, up to shutdown.drain -> HTTP stops -> parts stop -> parts close, the database last
+//	readiness off -> parts drain, up to shutdown.drain -> long polls end, HTTP stops -> parts stop -> parts close, the database last
 type App struct {
 	cfg    configs.Config
 	parts  []string
@@ -51,6 +49,9 @@ type App struct {
 	ready       atomic.Bool
 	opened      chan struct{} // closed when ready for the first time
 	running     []component
+
+	polling context.Context // ends when long polls have to
+	endPoll context.CancelFunc
 }
 
 // component is one part as the App starts and stops it; what is nil has nothing to do.
@@ -80,6 +81,7 @@ func New(cfg configs.Config, log *slog.Logger, parts ...string) (*App, error) {
 		return nil, err
 	}
 	a := &App{cfg: cfg, parts: parts, log: log, meters: newMeters(), opened: make(chan struct{})}
+	a.polling, a.endPoll = context.WithCancel(context.Background())
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
@@ -246,6 +248,7 @@ func (a *App) Run(ctx context.Context) error {
 		a.drain()
 	}
 
+	a.endPoll()
 	grace, cancel := context.WithTimeout(context.Background(), httpGrace)
 	defer cancel()
 	stopHTTP, _ := errgroup.WithContext(grace)
@@ -284,6 +287,7 @@ func (a *App) drain() {
 
 // Close gives back ports, files and connections, the last opened first. Run calls it; after that it does nothing.
 func (a *App) Close() error {
+	a.endPoll()
 	var errs []error
 	for _, c := range slices.Backward(a.running) {
 		if c.close != nil {

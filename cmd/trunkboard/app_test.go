@@ -152,6 +152,41 @@ func TestEverythingButHealthIsRefusedUntilReady(t *testing.T) {
 	}
 }
 
+func TestLongPollsDoNotHoldUpTheEnd(t *testing.T) {
+	leavesNothing(t)
+	a, stop := start(t, testConfig(t))
+	waiting := make(chan struct{})
+	poll := a.endPolls(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(waiting)
+		<-r.Context().Done()
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	a.api.Store(&poll)
+	answered := make(chan int, 1)
+	go func() {
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		r, err := client.Get("http://" + a.Addr("listen.client") + "/_matrix/client/v3/sync?timeout=30000")
+		if err != nil {
+			t.Error(err)
+			answered <- 0
+			return
+		}
+		r.Body.Close()
+		answered <- r.StatusCode
+	}()
+	<-waiting
+	began := time.Now()
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > httpGrace/2 {
+		t.Errorf("stopping took %s", took)
+	}
+	if status := <-answered; status != http.StatusServiceUnavailable {
+		t.Errorf("the poll was cut off instead of answered: %d", status)
+	}
+}
+
 type recorder struct {
 	bytes.Buffer
 	header http.Header

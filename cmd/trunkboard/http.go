@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"log/slog"
 	"net"
@@ -73,6 +74,19 @@ func dispatch(api, site http.Handler) http.Handler {
 			}
 		}
 		site.ServeHTTP(w, r)
+	})
+}
+
+// endPolls lets a /sync that waits for news end when HTTP stops, instead of holding it up; its client asks again elsewhere or later.
+func (a *App) endPolls(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/sync") {
+			ctx, cancel := context.WithCancel(r.Context())
+			defer cancel()
+			defer context.AfterFunc(a.polling, cancel)()
+			r = r.WithContext(ctx)
+		}
+		h.ServeHTTP(w, r)
 	})
 }
 
