@@ -32,7 +32,9 @@ export class TokenKeeper {
     }
     const used = this.session.accessToken;
     headers.set('Authorization', `Bearer ${used}`);
-    const response = await fetch(input, { ...init, headers });
+    // The hang-up of a tab that closes must outlive the page.
+    const keepalive = /\/send\/m\.call\.(hangup|reject)\//.test(String(input));
+    const response = await fetch(input, { ...init, headers, keepalive });
     if (response.status !== 401 || !this.session.refreshToken) return response;
     const body = (await response
       .clone()

@@ -16,9 +16,12 @@ function Ringing() {
   const incoming = useApp((s) => s.incoming)!;
   const inCall = useApp((s) => s.call !== null && s.call.phase !== 'ended');
   const ref = useRef<HTMLDialogElement>(null);
+  const card = useRef<HTMLDivElement>(null);
   useEffect(() => {
     const dialog = ref.current;
     dialog?.showModal();
+    // No button has the focus: somebody who was typing must neither accept nor decline with the next key.
+    card.current?.focus();
     return () => dialog?.close();
   }, []);
   return (
@@ -33,7 +36,7 @@ function Ringing() {
       // Escape must not lose a call by accident: declining is a choice.
       onCancel={(e) => e.preventDefault()}
     >
-      <div className="incoming-card">
+      <div className="incoming-card" ref={card} tabIndex={-1}>
         <div className="call-halo is-pulsing">
           <Avatar id={incoming.peerId} name={incoming.peerName} size="xl" />
         </div>
@@ -45,7 +48,7 @@ function Ringing() {
         <div className="incoming-actions">
           <Answer label="Decline" icon="hangup" tone="is-decline" testid="incoming-decline" onClick={() => calls.decline()} />
           {incoming.video && <Answer label="Voice only" icon="phone" tone="is-plain" testid="incoming-accept-audio" onClick={() => void calls.accept(false)} />}
-          <Answer label="Accept" icon={incoming.video ? 'video' : 'phone'} tone="is-accept" testid="incoming-accept" autoFocus onClick={() => void calls.accept(incoming.video)} />
+          <Answer label="Accept" icon={incoming.video ? 'video' : 'phone'} tone="is-accept" testid="incoming-accept" onClick={() => void calls.accept(incoming.video)} />
         </div>
       </div>
     </dialog>
@@ -57,13 +60,12 @@ interface AnswerProps {
   icon: 'hangup' | 'phone' | 'video';
   tone: string;
   testid: string;
-  autoFocus?: boolean;
   onClick: () => void;
 }
 
-function Answer({ label, icon, tone, testid, autoFocus, onClick }: AnswerProps) {
+function Answer({ label, icon, tone, testid, onClick }: AnswerProps) {
   return (
-    <button type="button" className={`answer ${tone}`} data-testid={testid} autoFocus={autoFocus} onClick={onClick}>
+    <button type="button" className={`answer ${tone}`} data-testid={testid} onClick={onClick}>
       <span className="answer-disc">
         <Icon name={icon} size={26} />
       </span>

@@ -56,6 +56,11 @@ describe('timelineRows', () => {
     ).toEqual(['day', 'ann invited ben', 'ben joined', 'ben left', 'ann removed ben', 'ben declined the invitation', 'ann withdrew the invitation of ben']);
   });
 
+  it('does not tell that the creator joined, but that they came back', () => {
+    const create = event('m.room.create', ANN, NOON, {}, { stateKey: '' });
+    expect(short([create, member(ANN, ANN, 'join'), member(ANN, ANN, 'leave', 'join'), member(ANN, ANN, 'join', 'leave')])).toEqual(['day', 'ann started this conversation', 'ann left', 'ann joined']);
+  });
+
   it('survives content of any shape', () => {
     const odd = [event('m.room.member', BEN, NOON, { membership: 5 }, { stateKey: BEN }), event('m.room.name', BEN, NOON, { name: {} }, { stateKey: '' }), event('m.call.invite', BEN, NOON, {}), event('m.room.message', BEN, NOON, {})];
     expect(short(odd)).toEqual(['day', 'ben*']);

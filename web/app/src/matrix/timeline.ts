@@ -75,10 +75,11 @@ export function timelineRows(events: RawEvent[], me: string, now: number, name: 
   const rows: TimelineRow[] = [];
   let day: number | undefined;
   let last: RawEvent | undefined;
+  let creator: string | undefined;
 
   const push = (row: TimelineRow, ts: number) => {
     if (day === undefined || !sameDay(day, ts)) {
-      rows.push({ kind: 'day', key: `day-${new Date(ts).toDateString()}-${rows.length}`, ts });
+      rows.push({ kind: 'day', key: `day-${row.key}`, ts });
       last = undefined;
     }
     day = ts;
@@ -97,6 +98,12 @@ export function timelineRows(events: RawEvent[], me: string, now: number, name: 
       push({ kind: 'call', key: event.id, event, call }, event.ts);
       last = undefined;
     } else if (event.stateKey !== undefined) {
+      if (event.type === 'm.room.create') creator = event.sender;
+      // Whoever starts a conversation is in it: only a second joining is news.
+      if (event.type === 'm.room.member' && event.stateKey === creator && event.content.membership === 'join') {
+        creator = undefined;
+        continue;
+      }
       const words = noticeWords(event, name);
       if (!words) continue;
       push({ kind: 'notice', key: event.id, event, words }, event.ts);

@@ -3,7 +3,6 @@
 
 const PATHS = {
   phone: 'M6.6 3.8h2.1c.5 0 .9.3 1 .8l.8 3.2c.1.4 0 .8-.3 1.1L8.5 10.5a12.5 12.5 0 0 0 5 5l1.6-1.7c.3-.3.7-.4 1.1-.3l3.2.8c.5.1.8.5.8 1v2.1a1.9 1.9 0 0 1-2 1.9C10.9 18.8 5.2 13.1 4.7 5.8a1.9 1.9 0 0 1 1.9-2Z',
-  hangup: 'M3.2 14.9l-.7-2c-.2-.5 0-1 .4-1.3 5.4-4 12.8-4 18.2 0 .4.3.6.8.4 1.3l-.7 2c-.2.5-.7.8-1.2.7l-3.2-.5c-.5-.1-.8-.4-.9-.9l-.4-2.1a13 13 0 0 0-6.2 0l-.4 2.1c-.1.5-.4.8-.9.9l-3.2.5c-.5.1-1-.2-1.2-.7Z',
   video: 'M4.5 6.5h8.5a2 2 0 0 1 2 2v7a2 2 0 0 1-2 2H4.5a2 2 0 0 1-2-2v-7a2 2 0 0 1 2-2ZM15 10.6l5.3-3.1c.5-.3 1.2 0 1.2.6v7.8c0 .6-.7.9-1.2.6L15 13.4',
   videoOff: 'M9 6.5h4a2 2 0 0 1 2 2v2.1l5.3-3.1c.5-.3 1.2 0 1.2.6v7.8c0 .4-.3.7-.7.7M14.8 16.4a2 2 0 0 1-1.8 1.1H4.5a2 2 0 0 1-2-2v-7c0-.9.6-1.7 1.5-1.9M3 3l18 18',
   mic: 'M12 3.5a3 3 0 0 0-3 3v5a3 3 0 0 0 6 0v-5a3 3 0 0 0-3-3ZM5.5 11.5a6.5 6.5 0 0 0 13 0M12 18v2.8M8.8 20.8h6.4',
@@ -35,13 +34,13 @@ const PATHS = {
   missed: 'M5 5l6.5 6.5L19 4M5 5v4.5M5 5h4.5M3.5 17.5l-.5-1.3c-.1-.4 0-.8.3-1 5.2-3.6 12.2-3.6 17.4 0 .3.2.4.6.3 1l-.5 1.3c-.2.4-.6.7-1 .6l-2.3-.4c-.4-.1-.7-.4-.8-.7l-.3-1.5a12 12 0 0 0-8.2 0l-.3 1.5c-.1.3-.4.6-.8.7l-2.3.4c-.4.1-.8-.2-1-.6Z',
 } as const;
 
-export type IconName = keyof typeof PATHS;
+export type IconName = keyof typeof PATHS | 'hangup';
 
 /** Decorative; the control around it carries the label. */
 export function Icon({ name, size = 20 }: { name: IconName; size?: number }) {
   return (
     <svg className="icon" width={size} height={size} viewBox="0 0 24 24" aria-hidden="true" focusable="false">
-      <path d={PATHS[name]} fill="none" stroke="currentColor" strokeWidth="1.7" strokeLinecap="round" strokeLinejoin="round" />
+      <path d={name === 'hangup' ? PATHS.phone : PATHS[name]} transform={name === 'hangup' ? 'rotate(135 12 12)' : undefined} fill="none" stroke="currentColor" strokeWidth="1.7" strokeLinecap="round" strokeLinejoin="round" />
     </svg>
   );
 }

@@ -47,7 +47,7 @@ export function Composer({ roomId, onFiles, typing }: Props) {
   };
 
   // A person who walks away from the room does not type in it.
-  useEffect(() => () => stopTyping(), [roomId]); // eslint-disable-line
+  useEffect(() => () => stopTyping(), [roomId]);
 
   // On a phone the keyboard would jump up with every room.
   useEffect(() => {

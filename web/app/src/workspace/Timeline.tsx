@@ -53,7 +53,6 @@ export function Timeline({ roomId, model, uploads }: Props) {
   useEffect(() => {
     if (!atEnd) setNews((n) => n + 1);
     // Only a new last row is news.
-    // eslint-disable-next-line
   }, [lastKey]);
 
   const onScroll = () => {
@@ -102,21 +101,21 @@ export function Timeline({ roomId, model, uploads }: Props) {
                 );
               case 'notice':
                 return (
-                  <div key={row.key} className="notice-row">
+                  <div key={row.key} className="row">
                     <p className="notice">{row.words}</p>
                     <Readers ids={readers.get(row.event.id)} room={room} />
                   </div>
                 );
               case 'call':
                 return (
-                  <div key={row.key}>
+                  <div key={row.key} className="row">
                     <CallTile roomId={roomId} row={row} />
                     <Readers ids={readers.get(row.event.id)} room={room} />
                   </div>
                 );
               case 'message':
                 return (
-                  <div key={row.key}>
+                  <div key={row.key} className="row">
                     <Message row={row} name={displayName(room, row.event.sender)} room={room!} />
                     <Readers ids={readers.get(row.event.id)} room={room} />
                   </div>

@@ -4,7 +4,7 @@ import type { Session } from '../auth/session.ts';
 import { CallScreen } from '../calls/CallScreen.tsx';
 import { IncomingCall } from '../calls/IncomingCall.tsx';
 import { Connection } from '../matrix/connection.ts';
-import { openRoom, roomFromHash, useApp } from '../store.ts';
+import { roomFromHash, useApp } from '../store.ts';
 import { Icon, Logo } from '../ui/Icon.tsx';
 import { Toasts } from '../ui/Toasts.tsx';
 import { ConnectionProvider } from './context.ts';
@@ -20,26 +20,27 @@ interface Props {
 }
 
 /** Opens the connection of a session and closes it when the session changes. */
-function useSession(session: Session, onGone: (words: string) => void): Connection | null {
+function useSession(session: Session, onGone: (words: string) => void): { connection: Connection | null; problem: string } {
   const [connection, setConnection] = useState<Connection | null>(null);
+  const [problem, setProblem] = useState('');
   useEffect(() => {
     let dropped = false;
     let opened: Connection | null = null;
-    void Connection.open(session, onGone).then((c) => {
-      if (dropped) c.stop();
-      else {
+    Connection.open(session, onGone).then(
+      (c) => {
+        if (dropped) return c.stop();
         opened = c;
         setConnection(c);
-      }
-    });
+      },
+      (error: unknown) => setProblem(error instanceof Error ? error.message : String(error)),
+    );
     return () => {
       dropped = true;
       opened?.stop();
     };
-    // The session is fixed for the life of this component (its key is the device).
-    // eslint-disable-next-line
+    // The session is fixed for the life of this component: its key is the device.
   }, []);
-  return connection;
+  return { connection, problem };
 }
 
 /** Keeps the store's open room and the address in step. */
@@ -62,7 +63,7 @@ function useTitle(): void {
 }
 
 export default function Workspace({ session, onGone }: Props) {
-  const connection = useSession(session, onGone);
+  const { connection, problem } = useSession(session, onGone);
   const roomId = useApp((s) => s.roomId);
   const sync = useApp((s) => s.sync);
   const inCall = useApp((s) => s.call !== null && !s.call.minimised);
@@ -71,9 +72,14 @@ export default function Workspace({ session, onGone }: Props) {
 
   if (!connection) {
     return (
-      <main className="splash" aria-busy="true">
+      <main className="splash" aria-busy={!problem}>
         <Logo size={56} />
-        <p>Connecting…</p>
+        <p role="status">{problem ? `Trunkboard could not start: ${problem}` : 'Connecting…'}</p>
+        {problem && (
+          <button type="button" className="button" onClick={() => location.reload()}>
+            Try again
+          </button>
+        )}
       </main>
     );
   }
@@ -112,5 +118,3 @@ function NothingOpen() {
     </div>
   );
 }
-
-export { openRoom };

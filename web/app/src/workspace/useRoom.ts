@@ -107,7 +107,6 @@ export function useRoom(client: MatrixClient, roomId: string): RoomModel {
     if (!room) return [];
     const events = room.getLiveTimeline().getEvents().map(raw);
     return timelineRows(events, me, Date.now(), (id) => displayName(room, id));
-    // eslint-disable-next-line
   }, [room, me, revision, tick]);
 
   const readers = useMemo(() => {
@@ -128,7 +127,6 @@ export function useRoom(client: MatrixClient, roomId: string): RoomModel {
       }
     }
     return map;
-    // eslint-disable-next-line
   }, [room, rows, me, revision]);
 
   const loadOlder = useCallback(async () => {
