@@ -86,6 +86,8 @@ func NewRedis(cfg RedisConfig, log *slog.Logger) (*Redis, error) {
 	opt.Protocol = 2    // nothing of RESP3 is used
 	opt.MaxRetries = -1 // a retry would only delay the hints behind it
 	opt.DisableIdentity = true
+	opt.DialerRetries = 1
+	redis.SetLogger(quiet{})
 	if cfg.Prefix == "" {
 		cfg.Prefix = "trunkboard:bus:"
 	}
@@ -101,6 +103,12 @@ func NewRedis(cfg RedisConfig, log *slog.Logger) (*Redis, error) {
 	r.done.Go(func() { r.send(ctx) })
 	return r, nil
 }
+
+// quiet keeps go-redis from writing to standard error: what it would say there reaches us as errors.
+type quiet struct{}
+
+// Printf is for go-redis.
+func (quiet) Printf(context.Context, string, ...any) {}
 
 // Publish implements Bus.
 func (r *Redis) Publish(topic string, payload []byte) error {

@@ -71,6 +71,8 @@ func NewRedis(cfg Config, rc RedisConfig, clock signalling.Clock, log *slog.Logg
 	opt.Protocol = 2 // nothing of RESP3 is used
 	opt.MaxRetries = -1
 	opt.DisableIdentity = true
+	opt.DialerRetries = 1
+	redis.SetLogger(quiet{})
 	if rc.Prefix == "" {
 		rc.Prefix = "trunkboard:presence:"
 	}
@@ -90,6 +92,12 @@ func NewRedis(cfg Config, rc RedisConfig, clock signalling.Clock, log *slog.Logg
 	r.done.Go(func() { r.run(ctx) })
 	return r, nil
 }
+
+// quiet keeps go-redis from writing to standard error: what it would say there reaches us as errors.
+type quiet struct{}
+
+// Printf is for go-redis.
+func (quiet) Printf(context.Context, string, ...any) {}
 
 // Ping says whether Redis answers.
 func (r *Redis) Ping(ctx context.Context) error { return r.client.Ping(ctx).Err() }
