@@ -22,10 +22,13 @@ WEB_SOURCES := $(shell find web/app -type f -not -path '*/node_modules/*' 2>/dev
 .PHONY: build run web tools
 build: tools $(BIN) ## Build the web client and the binary, bin/trunkboard
 
+# Where git will not say what the commit is (a copy without .git, a checkout of another user), the binary does without.
+VCS := $(shell git status --porcelain >/dev/null 2>&1 || echo -buildvcs=false)
+
 # Go knows itself what has changed; without cgo the binary is static and runs on any Linux of this architecture.
 .PHONY: $(BIN)
 $(BIN): web
-	CGO_ENABLED=0 go build -trimpath -o $(BIN) ./cmd/trunkboard
+	CGO_ENABLED=0 go build -trimpath $(VCS) -o $(BIN) ./cmd/trunkboard
 
 run: build ## Build everything and serve http://localhost:8008, data in ./data
 	@exec $(BIN) serve $(ARGS)
@@ -86,7 +89,7 @@ fuzz: ## Run every fuzz target for FUZZTIME
 	done
 
 lint-go:
-	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt would change: $$unformatted"; exit 1; }
+	@unformatted=$$(gofmt -l $$(find . -name '*.go' -not -path '*/node_modules/*')); [ -z "$$unformatted" ] || { echo "gofmt would change: $$unformatted"; exit 1; }
 	go vet ./...
 
 lint: lint-go ## Check formatting, go vet, staticcheck, TypeScript
