@@ -127,6 +127,10 @@ func describe(f callflow.Fact) string {
 	}
 	if f.Record != nil {
 		fmt.Fprintf(&b, ": %s, %s", f.Record.Outcome, f.Record.Reason)
+		if f.Record.EndedBy == "" {
+			// Time ran out: when, by the deadline and not by when somebody looked.
+			fmt.Fprintf(&b, " after %v", time.UnixMilli(f.Record.Ended).Sub(start))
+		}
 	}
 	return b.String()
 }
@@ -204,6 +208,30 @@ func TestCalls(t *testing.T) {
 			},
 		},
 		{
+			"only the caller selects",
+			[]line{
+				{"0s", "@a/A1", "invite", nil},
+				{"5s", "@b/B1", "answer", nil},
+				{"5s", "@b/B2", "answer", nil},
+				{"6s", "@b/B2", "select_answer", call{"selected_party_id": "B2"}},
+				{"6s", "@a/A2", "select_answer", call{"selected_party_id": "B2"}},
+				{"7s", "@a/A1", "select_answer", call{"selected_party_id": "B1"}},
+				{"8s", "@a/A1", "select_answer", call{"selected_party_id": "B2"}},
+			},
+			[]string{
+				"ringing @a/A1", "answered @b/B1", "selected @b/B1", "active @b/B1", "answered_elsewhere @b/B2 > @b/B1",
+			},
+		},
+		{
+			"an invite into a room with a call in progress is no glare",
+			[]line{
+				{"0s", "@a/A1", "invite", call{"call_id": "1"}},
+				{"5s", "@b/B1", "answer", call{"call_id": "1"}},
+				{"6s", "@c/C1", "invite", call{"call_id": "2"}},
+			},
+			[]string{"ringing[1] @a/A1", "answered[1] @b/B1", "ringing[2] @c/C1"},
+		},
+		{
 			"a reject that the caller selects ends the call",
 			[]line{
 				{"0s", "@a/A1", "invite", nil},
@@ -255,12 +283,12 @@ func TestCalls(t *testing.T) {
 				{"61s", "@b/B1", "answer", nil},
 				{"62s", "@a/A1", "hangup", call{"reason": "invite_timeout"}},
 			},
-			[]string{"ringing @a/A1", "missed @a/A1", "ended: missed, invite_timeout"},
+			[]string{"ringing @a/A1", "missed @a/A1", "ended: missed, invite_timeout after 1m0s"},
 		},
 		{
 			"an answer that comes after the lifetime finds the call over, even before anybody looked at the clock",
 			[]line{{"0s", "@a/A1", "invite", nil}, {"60s", "@b/B1", "answer", nil}},
-			[]string{"ringing @a/A1", "missed @a/A1", "ended: missed, invite_timeout"},
+			[]string{"ringing @a/A1", "missed @a/A1", "ended: missed, invite_timeout after 1m0s"},
 		},
 		{
 			"a caller's hangup for want of an answer is a missed call",
@@ -364,7 +392,7 @@ func TestCalls(t *testing.T) {
 			},
 			[]string{
 				"ringing[x] @b/B1", "ringing[g] @a/A1", "glare[g] @a/A1 > @b/B1 =x",
-				"answered[g] @b/B1", "ended[g] @b: answered, user_hangup", "ended[x]: cancelled, replaced",
+				"answered[g] @b/B1", "ended[g] @b: answered, user_hangup", "ended[x]: cancelled, replaced after 1m0s",
 			},
 		},
 		{
@@ -376,7 +404,7 @@ func TestCalls(t *testing.T) {
 			},
 			[]string{
 				"ringing[g] @a/A1", "ringing[x] @b/B1", "glare[g] @a/A1 > @b/B1 =x",
-				"missed[g] @a/A1", "ended[g]: missed, invite_timeout", "missed[x] @b/B1", "ended[x]: missed, invite_timeout",
+				"missed[g] @a/A1", "ended[g]: missed, invite_timeout after 1m0s", "missed[x] @b/B1", "ended[x]: missed, invite_timeout after 1m1s",
 			},
 		},
 		{
@@ -479,32 +507,32 @@ func TestCalls(t *testing.T) {
 				{"43h59m", "", "expire", nil},
 				{"44h", "", "expire", nil},
 			},
-			[]string{"ringing @a/A1", "answered @b/B1", "ended: answered, no_hangup"},
+			[]string{"ringing @a/A1", "answered @b/B1", "ended: answered, no_hangup after 44h0m0s"},
 		},
 		{
 			"a lifetime is cut to ten minutes",
 			[]line{{"0s", "@a/A1", "invite", call{"lifetime": 1e9}}, {"9m59s", "", "expire", nil}, {"10m", "", "expire", nil}},
-			[]string{"ringing @a/A1", "missed @a/A1", "ended: missed, invite_timeout"},
+			[]string{"ringing @a/A1", "missed @a/A1", "ended: missed, invite_timeout after 10m0s"},
 		},
 		{
 			"a lifetime that says nothing is a minute",
 			[]line{{"0s", "@a/A1", "invite", call{"lifetime": "soon"}}, {"59s", "", "expire", nil}, {"60s", "", "expire", nil}},
-			[]string{"ringing @a/A1", "missed @a/A1", "ended: missed, invite_timeout"},
+			[]string{"ringing @a/A1", "missed @a/A1", "ended: missed, invite_timeout after 1m0s"},
 		},
 		{
 			"an invite that was long on its way rings for the rest of its lifetime",
 			[]line{{"0s", "@a/A1", "invite", call{"sent": 40 * time.Second}}, {"19s", "", "expire", nil}, {"20s", "", "expire", nil}},
-			[]string{"ringing @a/A1", "missed @a/A1", "ended: missed, invite_timeout"},
+			[]string{"ringing @a/A1", "missed @a/A1", "ended: missed, invite_timeout after 20s"},
 		},
 		{
 			"an invite that arrives too late never rings but is a missed call",
 			[]line{{"0s", "@a/A1", "invite", call{"sent": time.Hour}}, {"1s", "@b/B1", "answer", nil}},
-			[]string{"missed @a/A1", "ended: missed, invite_timeout"},
+			[]string{"missed @a/A1", "ended: missed, invite_timeout after 0s"},
 		},
 		{
 			"an invite from a clock that runs ahead rings as long as any other",
 			[]line{{"0s", "@a/A1", "invite", call{"sent": -time.Hour}}, {"59s", "", "expire", nil}, {"60s", "", "expire", nil}},
-			[]string{"ringing @a/A1", "missed @a/A1", "ended: missed, invite_timeout"},
+			[]string{"ringing @a/A1", "missed @a/A1", "ended: missed, invite_timeout after 1m0s"},
 		},
 		{
 			"events of calls that nobody began mean nothing",
