@@ -196,7 +196,7 @@ function Stage({ call }: { call: CallView }) {
         </div>
       )}
 
-      <footer className="call-bar" role="toolbar" aria-label="Call controls">
+      <div className="call-bar" role="group" aria-label="Call controls">
         {ended ? (
           <button type="button" className="button button-ghost" onClick={() => calls.dismiss()}>
             Close
@@ -221,7 +221,7 @@ function Stage({ call }: { call: CallView }) {
             <Control icon="hangup" label="Hang up" className="is-hangup" testid="call-hangup" onClick={() => calls.hangUp()} />
           </>
         )}
-      </footer>
+      </div>
 
       {call.minimised && (
         <button type="button" className="call-restore" aria-label={`Back to the call with ${call.peerName}`} onClick={() => calls.minimise(false)} data-testid="call-restore">

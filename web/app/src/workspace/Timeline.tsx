@@ -95,9 +95,9 @@ export function Timeline({ roomId, model, uploads }: Props) {
             switch (row.kind) {
               case 'day':
                 return (
-                  <h3 key={row.key} className="day">
+                  <div key={row.key} className="day">
                     <span>{dayName(row.ts, Date.now())}</span>
-                  </h3>
+                  </div>
                 );
               case 'notice':
                 return (
