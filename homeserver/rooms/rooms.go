@@ -48,6 +48,8 @@ type Service struct {
 	clock  signalling.Clock
 	log    *slog.Logger
 
+	profile Profile
+
 	mu     sync.Mutex
 	rooms  map[string]*Room
 	load   singleflight.Group

@@ -311,3 +311,10 @@ func (s *Service) Sync(ctx context.Context, q *Request) ([]byte, error) {
 		}
 	}
 }
+
+// Pos is the newest stream position that clients can have heard of.
+func (s *Service) Pos() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pos
+}

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package clientapi
+
+import (
+	"math"
+	"slices"
+	"strconv"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/trunkboard/trunkboard/homeserver/rooms"
+	"github.com/trunkboard/trunkboard/homeserver/syncapi"
+	"github.com/trunkboard/trunkboard/homeserver/syncapi/filter"
+	"github.com/trunkboard/trunkboard/signalling"
+)
+
+// routesHistory: "Getting events for a room" that look back: /messages and /context.
+func (a *API) routesHistory() {
+	if a.Rooms == nil {
+		return
+	}
+	const base = "/_matrix/client/v3/rooms/{room}"
+	a.route("GET "+base+"/messages", AnyUser, "requests", a.messages)
+	a.route("GET "+base+"/context/{event}", AnyUser, "requests", a.context)
+}
+
+const (
+	maxMessages = 1000 // events in one answer
+	maxLook     = 5000 // events read to fill one answer through a filter, or past what the caller may not see
+)
+
+func eventFilter(r *Request) (*filter.Events, error) {
+	raw := r.Param("filter")
+	if raw == "" {
+		raw = "{}"
+	}
+	return filter.ParseEvents([]byte(raw))
+}
+
+// page reads events of a room for the caller, from a position on: backwards those at or before it, forwards those after it. It gives
+// the position to go on from; done says that there is nothing more.
+func (a *API) page(r *Request, room *rooms.Room, f *filter.Events, from, to int64, limit int, backwards bool) (events []*rooms.Stored, next int64, done bool, err error) {
+	next = from
+	low, high := from, to
+	if backwards {
+		low, high = to, from+1
+	}
+	for seen := 0; len(events) < limit && seen < maxLook; {
+		want := limit - len(events)
+		chunk, err := room.Timeline(r.Context(), low, high, want, backwards)
+		if err != nil {
+			return nil, 0, false, err
+		}
+		for _, e := range chunk {
+			seen++
+			if backwards {
+				high, next = e.Pos, e.Pos-1
+			} else {
+				low, next = e.Pos, e.Pos
+			}
+			if !f.Allows(room.ID, e.Type(), e.Sender(), f.ContainsURL != nil && gjson.GetBytes(e.Content(), "url").Type == gjson.String) {
+				continue
+			}
+			ok, err := room.Visible(r.Context(), e, r.UserID)
+			if err != nil {
+				return nil, 0, false, err
+			}
+			if ok {
+				events = append(events, e)
+			}
+		}
+		if len(chunk) < want {
+			return events, next, true, nil
+		}
+	}
+	return events, next, false, nil
+}
+
+func (a *API) messages(r *Request) (any, error) {
+	room, m, err := a.member(r)
+	if err != nil {
+		return nil, err
+	}
+	if m == "" || m == "invite" || m == "knock" {
+		v, err := room.State(r.Context(), room.Head(), "m.room.history_visibility", "")
+		if err != nil {
+			return nil, err
+		}
+		if v == nil || gjson.GetBytes(v.Content(), "history_visibility").Str != "world_readable" {
+			return nil, signalling.Forbidden("you are not in this room")
+		}
+	}
+	var backwards bool
+	switch r.Param("dir") {
+	case "b":
+		backwards = true
+	case "f":
+	case "":
+		return nil, signalling.MissingParam("dir is missing: b for back, f for forward")
+	default:
+		return nil, signalling.InvalidParam("dir must be b or f")
+	}
+	limit, err := r.IntParam("limit", 10, 1, maxMessages)
+	if err != nil {
+		return nil, err
+	}
+	f, err := eventFilter(r)
+	if err != nil {
+		return nil, err
+	}
+	newest := a.Sync.Pos()
+	from := int64(0)
+	if backwards {
+		from = newest
+	}
+	if s := r.Param("from"); s != "" {
+		t, err := syncapi.ParseToken(s)
+		if err != nil {
+			return nil, err
+		}
+		from = min(t.Pos, newest)
+	}
+	to := int64(0)
+	if !backwards {
+		to = math.MaxInt64
+	}
+	if s := r.Param("to"); s != "" {
+		t, err := syncapi.ParseToken(s)
+		if err != nil {
+			return nil, err
+		}
+		to = t.Pos
+		if !backwards {
+			to++
+		}
+	}
+	events, next, done, err := a.page(r, room, f, from, to, int(limit), backwards)
+	if err != nil {
+		return nil, err
+	}
+	b, err := a.pageList(r, room, events)
+	if err != nil {
+		return nil, err
+	}
+	out := append([]byte(`{"chunk":`), b...)
+	out = append(out, `,"start":"`...)
+	out = append(out, syncapi.Token{Pos: from}.String()...)
+	out = append(out, '"')
+	if !done {
+		out = append(out, `,"end":"`...)
+		out = append(out, syncapi.Token{Pos: next}.String()...)
+		out = append(out, '"')
+	}
+	if f.LazyLoadMembers {
+		state, err := a.senders(r, room, events)
+		if err != nil {
+			return nil, err
+		}
+		out = append(append(out, `,"state":`...), state...)
+	}
+	return Raw(append(out, '}')), nil
+}
+
+// pageList writes events of the past, each with the caller's membership at it.
+func (a *API) pageList(r *Request, room *rooms.Room, events []*rooms.Stored) (Raw, error) {
+	b := []byte{'['}
+	v := a.view(r)
+	for i, e := range events {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		var err error
+		if v.Membership, err = room.MembershipAt(r.Context(), e, r.UserID); err != nil {
+			return nil, err
+		}
+		if b, err = room.AppendClient(r.Context(), b, e, v); err != nil {
+			return nil, err
+		}
+	}
+	return append(b, ']'), nil
+}
+
+// senders writes the member events of those who sent events.
+func (a *API) senders(r *Request, room *rooms.Room, events []*rooms.Stored) (Raw, error) {
+	head := room.Head()
+	seen := map[string]bool{}
+	var refs []rooms.Ref
+	for _, e := range events {
+		if seen[e.Sender()] {
+			continue
+		}
+		seen[e.Sender()] = true
+		if ref, ok := head.Ref("m.room.member", e.Sender()); ok {
+			refs = append(refs, ref)
+		}
+	}
+	list, err := room.ByRefs(r.Context(), refs)
+	if err != nil {
+		return nil, err
+	}
+	return a.eventList(r, room, list, nil)
+}
+
+func (a *API) context(r *Request) (any, error) {
+	room, e, err := a.visibleEvent(r)
+	if err != nil {
+		return nil, err
+	}
+	limit, err := r.IntParam("limit", 10, 0, 100)
+	if err != nil {
+		return nil, err
+	}
+	f, err := eventFilter(r)
+	if err != nil {
+		return nil, err
+	}
+	half := int(limit / 2)
+	before, start, _, err := a.page(r, room, f, e.Pos-1, 0, half, true)
+	if err != nil {
+		return nil, err
+	}
+	after, end, _, err := a.page(r, room, f, e.Pos, math.MaxInt64, int(limit)-half, false)
+	if err != nil {
+		return nil, err
+	}
+	last := e
+	if len(after) > 0 {
+		last = after[len(after)-1]
+	}
+	state, err := room.AllStateAt(r.Context(), last)
+	if err != nil {
+		return nil, err
+	}
+	var refs []rooms.Ref
+	shown := map[string]bool{}
+	for _, x := range slices.Concat(before, []*rooms.Stored{e}, after) {
+		shown[x.Sender()] = true
+	}
+	for k, ref := range state {
+		if f.LazyLoadMembers && k.Type == "m.room.member" && !shown[k.StateKey] {
+			continue
+		}
+		refs = append(refs, ref)
+	}
+	stateEvents, err := room.ByRefs(r.Context(), refs)
+	if err != nil {
+		return nil, err
+	}
+	out := []byte(`{"event":`)
+	v := a.view(r)
+	if v.Membership, err = room.MembershipAt(r.Context(), e, r.UserID); err != nil {
+		return nil, err
+	}
+	if out, err = room.AppendClient(r.Context(), out, e, v); err != nil {
+		return nil, err
+	}
+	for _, part := range []struct {
+		name   string
+		events []*rooms.Stored
+	}{{"events_before", before}, {"events_after", after}} {
+		b, err := a.pageList(r, room, part.events)
+		if err != nil {
+			return nil, err
+		}
+		out = append(append(append(append(out, `,"`...), part.name...), `":`...), b...)
+	}
+	b, err := a.eventList(r, room, stateEvents, nil)
+	if err != nil {
+		return nil, err
+	}
+	out = append(append(out, `,"state":`...), b...)
+	out = append(append(out, `,"start":`...), strconv.Quote(syncapi.Token{Pos: start}.String())...)
+	out = append(append(out, `,"end":`...), strconv.Quote(syncapi.Token{Pos: end}.String())...)
+	return Raw(append(out, '}')), nil
+}
+
+// stateAtToken is the state of a room as of a sync token: after the last event that it covers.
+func (a *API) stateAtToken(r *Request, room *rooms.Room, token string) ([]rooms.Ref, error) {
+	t, err := syncapi.ParseToken(token)
+	if err != nil {
+		return nil, err
+	}
+	last, err := room.Timeline(r.Context(), 0, t.Pos+1, 1, true)
+	if err != nil || len(last) == 0 {
+		return nil, err
+	}
+	state, err := room.AllStateAt(r.Context(), last[0])
+	if err != nil {
+		return nil, err
+	}
+	refs := make([]rooms.Ref, 0, len(state))
+	for k, ref := range state {
+		if k.Type == "m.room.member" {
+			refs = append(refs, ref)
+		}
+	}
+	return refs, nil
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package clientapi
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/trunkboard/trunkboard/homeserver/event"
+	"github.com/trunkboard/trunkboard/homeserver/rooms"
+	"github.com/trunkboard/trunkboard/signalling"
+)
+
+// routesRooms: "Rooms", "Room membership".
+func (a *API) routesRooms() {
+	if a.Rooms == nil {
+		return
+	}
+	const c = "/_matrix/client/v3"
+	a.route("POST "+c+"/createRoom", Token, "requests", a.createRoom)
+	a.route("POST "+c+"/join/{room}", AnyUser, "joins", a.joinRoom)
+	a.route("POST "+c+"/knock/{room}", Token, "joins", a.knockRoom)
+	a.route("GET "+c+"/joined_rooms", AnyUser, "requests", a.joinedRooms)
+	base := c + "/rooms/{room}"
+	a.route("POST "+base+"/join", AnyUser, "joins", a.joinRoom)
+	a.route("POST "+base+"/leave", AnyUser, "requests", a.leaveRoom)
+	a.route("POST "+base+"/forget", AnyUser, "requests", a.forgetRoom)
+	a.route("POST "+base+"/invite", Token, "invites", a.memberChange("invite"))
+	a.route("POST "+base+"/kick", AnyUser, "requests", a.memberChange("kick"))
+	a.route("POST "+base+"/ban", AnyUser, "requests", a.memberChange("ban"))
+	a.route("POST "+base+"/unban", AnyUser, "requests", a.memberChange("unban"))
+}
+
+func (a *API) createRoom(r *Request) (any, error) {
+	var in struct {
+		Visibility string               `json:"visibility"`
+		Alias      string               `json:"room_alias_name"`
+		Name       string               `json:"name"`
+		Topic      string               `json:"topic"`
+		Invite     []string             `json:"invite"`
+		Invite3PID []json.RawMessage    `json:"invite_3pid"`
+		Version    *string              `json:"room_version"`
+		Creation   json.RawMessage      `json:"creation_content"`
+		Initial    []rooms.InitialState `json:"initial_state"`
+		Preset     string               `json:"preset"`
+		Direct     bool                 `json:"is_direct"`
+		Power      json.RawMessage      `json:"power_level_content_override"`
+	}
+	if err := r.Decode(&in); err != nil {
+		return nil, err
+	}
+	o := rooms.Options{
+		Creator: r.UserID, Preset: in.Preset, Name: in.Name, Topic: in.Topic, Invite: in.Invite, Direct: in.Direct,
+		Create: null(in.Creation), PowerOverride: null(in.Power), Initial: in.Initial,
+	}
+	switch in.Visibility {
+	case "", "private":
+	case "public":
+		o.Public = true
+	default:
+		return nil, signalling.InvalidParam("visibility must be public or private")
+	}
+	if len(in.Invite3PID) > 0 {
+		return nil, signalling.Refuse(400, "M_THREEPID_DENIED", "this server cannot invite by e-mail address or telephone number; invite by user id")
+	}
+	if in.Version != nil {
+		o.Version = event.Version(*in.Version)
+		if !o.Version.Known() {
+			return nil, signalling.Refuse(400, "M_UNSUPPORTED_ROOM_VERSION", "room version %q is not served here", *in.Version)
+		}
+	}
+	if in.Alias != "" {
+		if strings.ContainsAny(in.Alias, ":# \t\n\x00") {
+			return nil, signalling.InvalidParam("room_alias_name is the part between # and : and holds no spaces")
+		}
+		o.Alias = "#" + in.Alias + ":" + a.Config.ServerName
+		if len(o.Alias) > event.MaxIDLength {
+			return nil, signalling.InvalidParam("an alias may have %d bytes", event.MaxIDLength)
+		}
+	}
+	for range in.Invite {
+		if err := r.Limit("invites"); err != nil {
+			return nil, err
+		}
+	}
+	id, err := a.Rooms.CreateRoom(r.Context(), o)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{"room_id": id}, nil
+}
+
+// null makes JSON null the same as nothing.
+func null(m json.RawMessage) json.RawMessage {
+	if string(m) == "null" {
+		return nil
+	}
+	return m
+}
+
+// roomID is the room of the path, where it may be an alias.
+func (a *API) roomID(r *Request) (string, error) {
+	id := r.PathValue("room")
+	switch {
+	case strings.HasPrefix(id, "!"):
+		return id, nil
+	case strings.HasPrefix(id, "#"):
+		room, _, err := a.Rooms.ResolveAlias(r.Context(), id)
+		return room, err
+	}
+	return "", signalling.InvalidParam("%q is neither a room id nor a room alias", id)
+}
+
+func (a *API) joinRoom(r *Request) (any, error) {
+	var in struct {
+		Reason string `json:"reason"`
+	}
+	if err := r.DecodeIfAny(&in); err != nil {
+		return nil, err
+	}
+	id, err := a.roomID(r)
+	if err != nil {
+		return nil, err
+	}
+	if r.Guest {
+		if err := a.guestsMayEnter(r, id); err != nil {
+			return nil, err
+		}
+	}
+	if err := a.Rooms.SetMembership(r.Context(), id, r.UserID, r.DeviceID, r.UserID, "join", in.Reason, nil); err != nil {
+		return nil, err
+	}
+	return map[string]string{"room_id": id}, nil
+}
+
+func (a *API) guestsMayEnter(r *Request, id string) error {
+	room, err := a.Rooms.Room(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	e, err := room.State(r.Context(), room.Head(), "m.room.guest_access", "")
+	if err != nil {
+		return err
+	}
+	var c struct {
+		Access string `json:"guest_access"`
+	}
+	if e != nil {
+		_ = json.Unmarshal(e.Content(), &c)
+	}
+	if c.Access != "can_join" {
+		return signalling.Refuse(403, "M_GUEST_ACCESS_FORBIDDEN", "guests may not join this room; register an account first")
+	}
+	return nil
+}
+
+func (a *API) knockRoom(r *Request) (any, error) {
+	var in struct {
+		Reason string `json:"reason"`
+	}
+	if err := r.DecodeIfAny(&in); err != nil {
+		return nil, err
+	}
+	id, err := a.roomID(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.Rooms.SetMembership(r.Context(), id, r.UserID, r.DeviceID, r.UserID, "knock", in.Reason, nil); err != nil {
+		return nil, err
+	}
+	return map[string]string{"room_id": id}, nil
+}
+
+func (a *API) leaveRoom(r *Request) (any, error) {
+	var in struct {
+		Reason string `json:"reason"`
+	}
+	if err := r.DecodeIfAny(&in); err != nil {
+		return nil, err
+	}
+	return nil, a.Rooms.SetMembership(r.Context(), r.PathValue("room"), r.UserID, r.DeviceID, r.UserID, "leave", in.Reason, nil)
+}
+
+func (a *API) forgetRoom(r *Request) (any, error) {
+	return nil, a.Rooms.Forget(r.Context(), r.PathValue("room"), r.UserID)
+}
+
+// memberChange is what one user does to another's membership.
+func (a *API) memberChange(what string) Handler {
+	return func(r *Request) (any, error) {
+		var in struct {
+			UserID string `json:"user_id"`
+			Reason string `json:"reason"`
+			Medium string `json:"medium"`
+		}
+		if err := r.Decode(&in); err != nil {
+			return nil, err
+		}
+		if in.UserID == "" {
+			if in.Medium != "" {
+				return nil, signalling.Refuse(400, "M_THREEPID_DENIED", "this server cannot invite by e-mail address or telephone number; invite by user id")
+			}
+			return nil, signalling.MissingParam("user_id is missing")
+		}
+		membership := what
+		id := r.PathValue("room")
+		if what == "kick" || what == "unban" {
+			membership = "leave"
+			room, err := a.Rooms.Room(r.Context(), id)
+			if err != nil {
+				return nil, err
+			}
+			banned := room.Head().Membership(in.UserID) == "ban"
+			if what == "unban" && !banned {
+				return nil, signalling.Forbidden("%s is not banned from this room", in.UserID)
+			}
+			if what == "kick" && banned {
+				return nil, signalling.Forbidden("%s is banned from this room; lift the ban instead", in.UserID)
+			}
+		}
+		return nil, a.Rooms.SetMembership(r.Context(), id, r.UserID, r.DeviceID, in.UserID, membership, in.Reason, nil)
+	}
+}
+
+func (a *API) joinedRooms(r *Request) (any, error) {
+	all, err := a.Rooms.UserRooms(r.Context(), r.UserID)
+	if err != nil {
+		return nil, err
+	}
+	ids := []string{}
+	for id, m := range all {
+		if m.Membership == "join" {
+			ids = append(ids, id)
+		}
+	}
+	return map[string][]string{"joined_rooms": ids}, nil
+}
