@@ -26,7 +26,11 @@ import (
 
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
 	"github.com/trunkboard/trunkboard/homeserver/media"
+	"github.com/trunkboard/trunkboard/homeserver/rooms"
+	"github.com/trunkboard/trunkboard/homeserver/syncapi"
+	"github.com/trunkboard/trunkboard/homeserver/syncapi/filter"
 	"github.com/trunkboard/trunkboard/signalling"
+	"github.com/trunkboard/trunkboard/signalling/presence"
 )
 
 // Authenticator knows what an access token stands for. Errors: M_UNKNOWN_TOKEN, M_USER_LOCKED.
@@ -56,6 +60,22 @@ type Deps struct {
 	Limiter Limiter               // nil: no limits
 	Metrics prometheus.Registerer // nil: no metrics
 	Media   *media.Service
+
+	Rooms    *rooms.Service
+	Sync     *syncapi.Service
+	Presence presence.Store
+	Filters  Filters
+	Marks    Marks
+}
+
+// Filters gives the filters that a user has stored. Errors: M_NOT_FOUND.
+type Filters interface {
+	Filter(ctx context.Context, userID, id string) (*filter.Filter, error)
+}
+
+// Marks keeps how far a user has read a room for good (m.fully_read).
+type Marks interface {
+	SetFullyRead(ctx context.Context, userID, roomID, eventID string) error
 }
 
 // API serves /_matrix/client, /_matrix/media, /_synapse/admin and /.well-known/matrix.
@@ -99,6 +119,12 @@ func New(d Deps) *API {
 	for _, routes := range []func(){
 		a.routesDiscovery,
 		a.routesMedia,
+		a.routesRooms,
+		a.routesEvents,
+		a.routesHistory,
+		a.routesSync,
+		a.routesPresence,
+		a.routesDirectory,
 	} {
 		routes()
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/homeserver/syncapi"
 	"github.com/trunkboard/trunkboard/homeserver/syncapi/filter"
 	"github.com/trunkboard/trunkboard/signalling"
@@ -147,4 +148,26 @@ func (a *API) readMarkers(r *Request) (any, error) {
 		return nil, a.fullyRead(r, room, in.Fully)
 	}
 	return nil, nil
+}
+
+func (a *API) filterByID(r *Request, id string) (*filter.Filter, error) {
+	if a.Filters == nil {
+		return nil, signalling.NotFound("there is no such filter")
+	}
+	return a.Filters.Filter(r.Context(), r.UserID, id)
+}
+
+// fullyRead sets the marker that only its owner sees, when the event is one that he may see.
+func (a *API) fullyRead(r *Request, room *rooms.Room, eventID string) error {
+	e, err := room.Event(r.Context(), eventID)
+	if err != nil {
+		return err
+	}
+	if e == nil {
+		return signalling.NotFound("there is no such event in this room")
+	}
+	if a.Marks == nil {
+		return signalling.Unrecognized()
+	}
+	return a.Marks.SetFullyRead(r.Context(), r.UserID, room.ID, eventID)
 }

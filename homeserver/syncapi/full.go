@@ -52,20 +52,11 @@ func (a *answer) deviceListsSince() error {
 	if a.s.Keys == nil {
 		return nil
 	}
-	users, err := a.s.Keys.DeviceListsChanged(a.ctx, a.since.Pos, a.next.Pos)
-	if err != nil || len(users) == 0 {
-		return err
-	}
-	shared, err := a.s.Rooms.SharedUsers(a.ctx, a.q.User)
-	if err != nil {
-		return err
-	}
+	users, err := a.s.Keys.DeviceListsChanged(a.ctx, a.q.User, a.since.Pos, a.next.Pos)
 	for _, u := range users {
-		if _, ok := shared[u]; ok {
-			a.deviceChanged(u)
-		}
+		a.deviceChanged(u)
 	}
-	return nil
+	return err
 }
 
 // fullRoom answers for one room from the store, whatever the reader's membership is. look says that the room may have news.

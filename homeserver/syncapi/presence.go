@@ -2,18 +2,73 @@
 
 package syncapi
 
-// Presence is what sync needs to know of presence.
-type Presence interface {
-	// PresenceJSON gives the m.presence events of users, as JSON objects, for those who have any presence.
-	PresenceJSON(users []string) [][]byte
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/trunkboard/trunkboard/homeserver/event"
+	"github.com/trunkboard/trunkboard/signalling/presence"
+)
+
+// Run tells clients of presence until ctx ends, and clears away what nobody uses.
+func (s *Service) Run(ctx context.Context) error {
+	sweep := make(chan struct{}, 1)
+	var again func()
+	again = func() {
+		select {
+		case sweep <- struct{}{}:
+		default:
+		}
+	}
+	stop := s.Clock.AfterFunc(time.Minute, again)
+	defer func() { stop() }()
+	var changes <-chan struct{}
+	seen := uint64(0)
+	if s.Presence != nil {
+		changes = s.Presence.Watch(ctx)
+		seen = s.Presence.Version()
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-sweep:
+			s.Sweep()
+			s.Rooms.Sweep()
+			stop = s.Clock.AfterFunc(time.Minute, again)
+		case _, ok := <-changes:
+			if !ok {
+				changes = nil
+				continue
+			}
+			changed, upto, complete := s.Presence.Changes(seen, 0)
+			if !complete {
+				changed, upto, _ = s.Presence.Changes(0, 0)
+			}
+			seen = upto
+			for _, c := range changed {
+				s.tellPresence(c.UserID)
+			}
+		}
+	}
 }
 
-// PresenceChanged tells everybody who shares a room with user that the user's presence has changed.
-func (s *Service) PresenceChanged(user string, sharers []string) {
-	if s.Presence == nil {
-		return
+// tellPresence puts a change of presence into the inboxes of those who share a room with the user.
+func (s *Service) tellPresence(user string) {
+	sharers, ok := s.Rooms.KnownSharers(user)
+	if !ok {
+		var err error
+		if sharers, err = s.Rooms.SharedUsers(context.Background(), user); err != nil {
+			s.Log.Warn("presence could not be told", "user", user, "err", err)
+			return
+		}
 	}
-	s.ephemeral(sharers, item{kind: ephPresence, users: []string{user}})
+	users := make([]string, 0, len(sharers))
+	for u := range sharers {
+		users = append(users, u)
+	}
+	s.ephemeral(users, item{kind: ephPresence, users: []string{user}})
 }
 
 func (a *answer) presenceSince(items []item) error {
@@ -29,7 +84,7 @@ func (a *answer) presenceSince(items []item) error {
 			}
 		}
 	}
-	a.addPresence(users)
+	a.addPresence(users, false)
 	return nil
 }
 
@@ -46,16 +101,43 @@ func (a *answer) presenceAll() error {
 	for u := range shared {
 		users = append(users, u)
 	}
-	a.addPresence(users)
+	a.addPresence(users, true)
 	return nil
 }
 
-func (a *answer) addPresence(users []string) {
-	if a.s.Presence == nil || !a.q.Filter.Presence.AllowsType("m.presence") {
+// addPresence adds m.presence events; known leaves out users of whom nothing was ever heard.
+func (a *answer) addPresence(users []string, known bool) {
+	f := &a.q.Filter.Presence
+	if a.s.Presence == nil || !f.AllowsType("m.presence") {
 		return
 	}
-	for _, e := range a.s.Presence.PresenceJSON(users) {
-		a.presence = list(a.presence, e)
-		a.something = a.something || !a.first
+	for _, p := range a.s.Presence.Get(users...) {
+		if (known && p.Version == 0) || !f.Allows("", "m.presence", p.UserID, false) {
+			continue
+		}
+		b := append([]byte(nil), `{"content":`...)
+		b = AppendPresence(b, p, a.now)
+		b = append(b, `,"sender":`...)
+		b = event.AppendString(b, p.UserID)
+		b = append(b, `,"type":"m.presence"}`...)
+		a.presence = list(a.presence, b)
+		a.something = a.something || !known
 	}
+}
+
+// AppendPresence writes a presence as the content of m.presence.
+func AppendPresence(b []byte, p presence.Status, now time.Time) []byte {
+	b = append(b, `{"presence":`...)
+	b = event.AppendString(b, string(p.State))
+	if !p.LastActive.IsZero() {
+		b = append(b, `,"last_active_ago":`...)
+		b = strconv.AppendInt(b, max(0, now.Sub(p.LastActive).Milliseconds()), 10)
+	}
+	b = append(b, `,"currently_active":`...)
+	b = strconv.AppendBool(b, p.State == presence.Online)
+	if p.StatusMsg != "" {
+		b = append(b, `,"status_msg":`...)
+		b = event.AppendString(b, p.StatusMsg)
+	}
+	return append(b, '}')
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/homeserver/syncapi/filter"
 	"github.com/trunkboard/trunkboard/signalling"
+	"github.com/trunkboard/trunkboard/signalling/presence"
 )
 
 // Keys is what sync needs to know of end-to-end encryption.
@@ -34,8 +35,8 @@ type Keys interface {
 	ToDevice(ctx context.Context, user, device string, after, upTo int64, limit int) (messages []json.RawMessage, last int64, err error)
 	// DeleteToDevice forgets messages up to a position: the client has them.
 	DeleteToDevice(ctx context.Context, user, device string, upTo int64) error
-	// DeviceListsChanged gives the users whose devices or keys changed with from < position <= to.
-	DeviceListsChanged(ctx context.Context, from, to int64) ([]string, error)
+	// DeviceListsChanged gives the users who share a room with viewer and whose devices or keys changed with from < position <= to.
+	DeviceListsChanged(ctx context.Context, viewer string, from, to int64) ([]string, error)
 	// KeyCounts gives the one-time keys left by algorithm, and the algorithms with an unused fallback key.
 	KeyCounts(ctx context.Context, user, device string) (counts map[string]int, fallback []string, err error)
 }
@@ -64,7 +65,7 @@ type Deps struct {
 	Keys     Keys
 	Account  AccountData
 	Unread   Unread
-	Presence Presence
+	Presence presence.Store
 	Clock    signalling.Clock
 	Log      *slog.Logger
 }
