@@ -300,12 +300,15 @@ func TestFiveHundredAllocationsAreSetUpAtOnce(t *testing.T) {
 						errs <- fmt.Errorf("ChannelBind: %d", code)
 						return
 					}
-					c.write([]byte{0x40, 0x00, 0, 4, 'p', 'i', 'n', 'g'})
-					if p, err := c.read(5 * time.Second); err != nil || len(p) < 8 || string(p[4:8]) != "ping" {
-						errs <- fmt.Errorf("echo: %x %w", p, errors.Join(err))
-						return
+					// The one echo peer may drop some when 500 packets come at once, as any peer may.
+					for range 20 {
+						c.write([]byte{0x40, 0x00, 0, 4, 'p', 'i', 'n', 'g'})
+						if p, err := c.read(500 * time.Millisecond); err == nil && len(p) == 8 && string(p[4:8]) == "ping" {
+							errs <- nil
+							return
+						}
 					}
-					errs <- nil
+					errs <- errors.New("no echo")
 				}()
 			}
 			for range n {
