@@ -410,11 +410,11 @@ func (s *Server) end(a *allocation, why string) {
 }
 
 // revoked ends the allocations that were made with credentials which have just been revoked.
-func (s *Server) revoked(p party, until time.Time) {
+func (s *Server) revoked(p party, until int64) {
 	s.mu.Lock()
 	var dead []*allocation
 	for a := range s.users[p.user] {
-		if (p.device == "" || a.who.device == p.device) && a.who.issued.UnixMilli() <= until.UnixMilli() {
+		if (p.device == "" || a.who.device == p.device) && a.who.issued <= until {
 			dead = append(dead, a)
 		}
 	}

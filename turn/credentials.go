@@ -39,9 +39,10 @@ type Credentials struct {
 	clock   signalling.Clock
 
 	mu       sync.Mutex
-	revoked  map[party]time.Time // credentials made until then are dead
+	revoked  map[party]int64 // unix milliseconds; credentials made until then are dead
+	last     int64           // the latest time of issue that was written into one
 	swept    time.Time
-	watchers map[int]func(p party, until time.Time)
+	watchers map[int]func(p party, until int64)
 	nextID   int
 }
 
@@ -62,7 +63,7 @@ type party struct{ user, device string }
 // identity is what a username says.
 type identity struct {
 	party
-	issued  time.Time // zero: not known
+	issued  int64 // unix milliseconds; 0: not known
 	expires time.Time
 }
 
@@ -92,7 +93,7 @@ func NewCredentials(c CredentialsConfig) (*Credentials, error) {
 	}
 	return &Credentials{
 		secrets: secrets, maxTTL: c.MaxTTL, clock: c.Clock, swept: c.Clock.Now(),
-		revoked: make(map[party]time.Time), watchers: make(map[int]func(party, time.Time)),
+		revoked: make(map[party]int64), watchers: make(map[int]func(party, int64)),
 	}, nil
 }
 
@@ -130,10 +131,11 @@ func (c *Credentials) Issue(userID, deviceID string, ttl time.Duration) signalli
 	p := newParty(userID, deviceID)
 	c.mu.Lock()
 	for _, q := range []party{p, {user: p.user}} {
-		if at, ok := c.revoked[q]; ok && at.UnixMilli() >= issued {
-			issued = at.UnixMilli() + 1 // a login in the millisecond of the logout
+		if at, ok := c.revoked[q]; ok && at >= issued {
+			issued = at + 1 // a login in the millisecond of the logout
 		}
 	}
+	c.last = max(c.last, issued)
 	c.mu.Unlock()
 	name := strconv.FormatInt(now.Add(ttl).Unix(), 10) + ":v1:" + strconv.FormatInt(issued, 36) + ":" + nameOf(userID) + ":" + nameOf(deviceID)
 	return signalling.ICEServer{Username: name, Credential: password(c.secrets[0], name), TTL: ttl}
@@ -149,11 +151,12 @@ func password(secret, username string) string {
 // of the user. Credentials issued afterwards are good.
 func (c *Credentials) Revoke(userID, deviceID string) {
 	p := newParty(userID, deviceID)
-	until := c.clock.Now()
+	now := c.clock.Now()
 	c.mu.Lock()
-	c.sweep(until)
+	c.sweep(now)
+	until := max(now.UnixMilli(), c.last)
 	c.revoked[p] = until
-	watchers := make([]func(party, time.Time), 0, len(c.watchers))
+	watchers := make([]func(party, int64), 0, len(c.watchers))
 	for _, w := range c.watchers {
 		watchers = append(watchers, w)
 	}
@@ -170,14 +173,14 @@ func (c *Credentials) sweep(now time.Time) {
 	}
 	c.swept = now
 	for p, at := range c.revoked {
-		if now.Sub(at) > c.maxTTL+time.Second {
+		if now.Sub(time.UnixMilli(at)) > c.maxTTL+time.Second {
 			delete(c.revoked, p)
 		}
 	}
 }
 
 // watch calls f after every Revoke until stop is called.
-func (c *Credentials) watch(f func(p party, until time.Time)) (stop func()) {
+func (c *Credentials) watch(f func(p party, until int64)) (stop func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	id := c.nextID
@@ -217,11 +220,9 @@ func (c *Credentials) parse(username string) (identity, error) {
 		return identity{}, errTooLong
 	}
 	if f := strings.Split(rest, ":"); len(f) == 4 && f[0] == "v1" {
-		ms, err := strconv.ParseInt(f[1], 36, 64)
-		if err != nil {
+		if id.issued, err = strconv.ParseInt(f[1], 36, 64); err != nil {
 			return identity{}, errMalformed
 		}
-		id.issued = time.UnixMilli(ms)
 		id.user, id.device = unescapeID.Replace(f[2]), unescapeID.Replace(f[3])
 	}
 	if c.isRevoked(id) {
@@ -236,7 +237,7 @@ func (c *Credentials) isRevoked(id identity) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, p := range []party{id.party, {user: id.user}} {
-		if at, ok := c.revoked[p]; ok && id.issued.UnixMilli() <= at.UnixMilli() {
+		if at, ok := c.revoked[p]; ok && id.issued <= at {
 			return true
 		}
 		if id.device == "" {

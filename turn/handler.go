@@ -92,7 +92,7 @@ func (h *handler) handle(p []byte, c *client) {
 		h.s.plane.Counts.Dropped[relay.DropUnknown].Add(1)
 		return
 	}
-	h.req.Raw = p
+	h.req.Raw = p[:len(p):len(p)] // the integrity check appends to it, and behind p lies the next frame
 	h.key = nil
 	if h.req.Decode() != nil {
 		return

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -261,16 +262,24 @@ func TestPacketsGoToThePeerAndBackOverEveryTransport(t *testing.T) {
 					_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
 					n, from, err := conn.ReadFrom(buf)
 					if err != nil {
-						t.Fatal(err)
+						t.Fatalf("packet %d: %v", i, err)
 					}
 					if string(buf[:n]) != want || from.String() != peer.String() {
 						t.Fatalf("got %q from %v", buf[:n], from)
 					}
 				}
-				if n := s.plane.Counts.ToClient.Packets.Load(); n != 50 {
-					t.Errorf("%d packets counted", n)
-				}
+				eventually(t, "50 packets counted", func() bool { return s.plane.Counts.ToClient.Packets.Load() == 50 })
 			})
+		}
+	}
+}
+
+// eventually waits for what the server does after it has answered.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not in 10 s: %s", what)
 		}
 	}
 }
