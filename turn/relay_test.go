@@ -64,7 +64,7 @@ const cycles = 10000
 
 func TestAllocatingAndFreeingLeaksNoPortAndNoDescriptor(t *testing.T) {
 	cfg := testConfig()
-	cfg.MinPort, cfg.MaxPort = 50000, 50099 // a leak of a hundred ports would stop it
+	cfg.MinPort, cfg.MaxPort = 50000, 50999 // ten cycles for each port
 	s := start(t, cfg)
 	clients := make([]*rawClient, 4)
 	for i := range clients {
@@ -100,9 +100,9 @@ func TestAllocatingAndFreeingLeaksNoPortAndNoDescriptor(t *testing.T) {
 	}
 	// The last sockets close in their own goroutines.
 	deadline := time.Now().Add(10 * time.Second)
-	for s.ports[0].Free() != 100 || descriptors(t) > files || runtime.NumGoroutine() > goroutines {
+	for s.ports[0].Free() != 1000 || descriptors(t) > files || runtime.NumGoroutine() > goroutines {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d of 100 ports free, %d descriptors (before %d), %d goroutines (before %d)",
+			t.Fatalf("%d of 1000 ports free, %d descriptors (before %d), %d goroutines (before %d)",
 				s.ports[0].Free(), descriptors(t), files, runtime.NumGoroutine(), goroutines)
 		}
 		runtime.Gosched()
