@@ -9,8 +9,8 @@ type NoteKind uint8
 const (
 	NoteEvent       NoteKind = iota + 1 // an event entered a room's timeline, or a room's state changed; Value is the rooms package's
 	NoteReceipt                         // a receipt moved; Room is set, User is who read
-	NoteToDevice                        // a to-device message waits; User and Device are set
-	NoteDeviceList                      // a user's devices or keys changed; User is set
+	NoteToDevice                        // a to-device message waits; User and Device are set; Value is the event, a json.RawMessage
+	NoteDeviceList                      // a user's devices or keys changed; User is set; Value is OnlyFor when one other user alone sees it
 	NoteKeyCounts                       // one-time or fallback keys of User's Device changed
 	NoteAccountData                     // account data of User changed; Room is set for room account data
 	NoteMembership                      // an invite, or a membership of User, outside of a room we hold
