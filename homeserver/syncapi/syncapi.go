@@ -155,6 +155,10 @@ func (s *Service) putCommitted(n *storage.Note, c *rooms.Committed) {
 // told, and asks when answering.
 func (s *Service) putDeviceList(n *storage.Note) {
 	it := item{note: *n, users: []string{n.User}}
+	if viewer, ok := n.Value.(storage.OnlyFor); ok {
+		s.put(string(viewer), it)
+		return
+	}
 	if others, ok := s.Rooms.KnownSharers(n.User); ok {
 		for u := range others {
 			s.put(u, it)
