@@ -45,6 +45,11 @@ function Ringing() {
           {incoming.video ? 'Incoming video call' : 'Incoming voice call'}
           {inCall && <small>Accepting ends the call you are in.</small>}
         </p>
+        {incoming.problem && (
+          <p className="incoming-problem" role="alert" data-testid="incoming-problem">
+            {incoming.problem}
+          </p>
+        )}
         <div className="incoming-actions">
           <Answer label="Decline" icon="hangup" tone="is-decline" testid="incoming-decline" onClick={() => calls.decline()} />
           {incoming.video && <Answer label="Voice only" icon="phone" tone="is-plain" testid="incoming-accept-audio" onClick={() => void calls.accept(false)} />}

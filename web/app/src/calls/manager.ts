@@ -85,12 +85,7 @@ export class CallManager {
   /** Accepts the ringing call; a call that is already on hangs up first. */
   async accept(video: boolean): Promise<void> {
     const call = this.ringing;
-    if (!call || this.starting) return;
-    const impossible = callsImpossible();
-    if (impossible) {
-      toast(impossible, 'problem');
-      return;
-    }
+    if (!call || this.starting || callsImpossible()) return;
     this.starting = true;
     this.ringer.stop();
     try {
@@ -108,7 +103,10 @@ export class CallManager {
         devices.release();
       }
     } catch (error) {
-      toast(explainMediaError(error, video ? 'video' : 'audio'), 'problem');
+      const problem = explainMediaError(error, video ? 'video' : 'audio');
+      const { incoming } = useApp.getState();
+      if (incoming) useApp.setState({ incoming: { ...incoming, problem } });
+      else toast(problem, 'problem');
       if (this.ringing) this.ringer.start('incoming');
     } finally {
       this.starting = false;
@@ -241,6 +239,7 @@ export class CallManager {
         peerId,
         peerName: peerId ? displayName(room, peerId) : 'Somebody',
         video: call.hasRemoteUserMediaVideoTrack,
+        problem: callsImpossible() ?? '',
       },
     });
     this.ringer.start('incoming');

@@ -46,4 +46,6 @@ export interface IncomingView {
   peerId: string;
   peerName: string;
   video: boolean;
+  /** Why it cannot be accepted here, or why accepting failed; empty when all is well. */
+  problem: string;
 }
