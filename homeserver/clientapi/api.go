@@ -33,7 +33,7 @@ import (
 	"github.com/trunkboard/trunkboard/signalling/presence"
 )
 
-// Authenticator knows what an access token stands for. Errors: M_UNKNOWN_TOKEN, M_USER_LOCKED.
+// Authenticator knows what an access token stands for. Errors: M_UNKNOWN_TOKEN.
 type Authenticator interface {
 	Authenticate(ctx context.Context, token string) (accounts.Session, error)
 }
@@ -53,19 +53,21 @@ type Config struct {
 
 // Deps are the services behind the API. A service that is nil has no routes: they answer 404 M_UNRECOGNIZED.
 type Deps struct {
-	Config  Config
-	Log     *slog.Logger
-	Clock   signalling.Clock
-	Auth    Authenticator
-	Limiter Limiter               // nil: no limits
-	Metrics prometheus.Registerer // nil: no metrics
-	Media   *media.Service
+	Config   Config
+	Log      *slog.Logger
+	Clock    signalling.Clock
+	Auth     Authenticator         // default Accounts
+	Limiter  Limiter               // nil: no limits
+	Metrics  prometheus.Registerer // nil: no metrics
+	Accounts *accounts.Service
+	Media    *media.Service
+	ICE      ICEIssuer // TURN credentials; nil: clients are told of no TURN server
 
 	Rooms    *rooms.Service
 	Sync     *syncapi.Service
 	Presence presence.Store
-	Filters  Filters
-	Marks    Marks
+	Filters  Filters // default Accounts
+	Marks    Marks   // default Accounts
 }
 
 // Filters gives the filters that a user has stored. Errors: M_NOT_FOUND.
@@ -87,6 +89,8 @@ type API struct {
 	seconds *prometheus.HistogramVec
 	answers *prometheus.CounterVec
 	cors    map[string][]string
+
+	unstable map[string]bool // unstable_features of /versions
 }
 
 // New makes the API.
@@ -97,7 +101,18 @@ func New(d Deps) *API {
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
-	a := &API{Deps: d, mux: http.NewServeMux()}
+	if d.Accounts != nil {
+		if d.Auth == nil {
+			d.Auth = d.Accounts
+		}
+		if d.Filters == nil {
+			d.Filters = d.Accounts
+		}
+		if d.Marks == nil {
+			d.Marks = d.Accounts
+		}
+	}
+	a := &API{Deps: d, mux: http.NewServeMux(), unstable: map[string]bool{}}
 	// Client-server API, "Web browser clients". No credentials mode: tokens travel in a header, so any origin may ask.
 	a.cors = map[string][]string{
 		"Access-Control-Allow-Origin":   {"*"},
@@ -117,7 +132,12 @@ func New(d Deps) *API {
 		d.Metrics.MustRegister(a.seconds, a.answers)
 	}
 	for _, routes := range []func(){
-		a.routesDiscovery,
+		a.routesLogin,
+		a.routesAccounts,
+		a.routesDevices,
+		a.routesProfile,
+		a.routesUserData,
+		a.routesVoIP,
 		a.routesMedia,
 		a.routesRooms,
 		a.routesEvents,
@@ -128,9 +148,13 @@ func New(d Deps) *API {
 	} {
 		routes()
 	}
+	a.routesDiscovery()
 	a.mux.HandleFunc("/", a.noRoute)
 	return a
 }
+
+// advertise names an unstable feature in /versions, for clients that look for it before they use it. Call it from a routes method.
+func (a *API) advertise(feature string) { a.unstable[feature] = true }
 
 // Serves says whether a URL path belongs to the API, so that whoever holds the listener can tell it from the web client.
 func Serves(path string) bool {
@@ -306,7 +330,12 @@ func (a *API) admit(r *Request, access Access, op string) error {
 			if r.Session, err = a.Auth.Authenticate(r.Context(), token); err != nil {
 				return err
 			}
-			r.token = token
+			if a.Accounts != nil && a.Accounts.SeenDue(r.Session) {
+				a.Accounts.Seen(r.Session, r.Addr())
+			}
+			if r.Locked && !strings.HasPrefix(r.URL.Path, "/_matrix/client/v3/logout") {
+				return accounts.ErrLocked
+			}
 		case access != Optional:
 			return signalling.Refuse(http.StatusUnauthorized, "M_MISSING_TOKEN", "this endpoint needs an access token, in the Authorization header")
 		}

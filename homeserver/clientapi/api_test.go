@@ -55,7 +55,7 @@ func frame(t *testing.T, d Deps, routes func(a *API)) string {
 }
 
 // raw sends a request exactly as written: no client in between cleans the path.
-func raw(t *testing.T, base, method, target, token, body string) (int, http.Header, string) {
+func raw(t testing.TB, base, method, target, token, body string) (int, http.Header, string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
 	if err != nil {
@@ -75,7 +75,7 @@ func raw(t *testing.T, base, method, target, token, body string) (int, http.Head
 	return send(t, conn, req.String())
 }
 
-func send(t *testing.T, conn net.Conn, text string) (int, http.Header, string) {
+func send(t testing.TB, conn net.Conn, text string) (int, http.Header, string) {
 	t.Helper()
 	go func() { _, _ = io.WriteString(conn, text) }()
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -90,7 +90,7 @@ func send(t *testing.T, conn net.Conn, text string) (int, http.Header, string) {
 	return res.StatusCode, res.Header, string(b)
 }
 
-func wantError(t *testing.T, what string, status int, body string, wantStatus int, wantCode string) {
+func wantError(t testing.TB, what string, status int, body string, wantStatus int, wantCode string) {
 	t.Helper()
 	var e struct {
 		Code string `json:"errcode"`

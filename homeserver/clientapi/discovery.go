@@ -8,11 +8,11 @@ import (
 	"github.com/trunkboard/trunkboard/signalling"
 )
 
-// routesDiscovery: "Server discovery" of the client-server API and of the server-server API.
+// routesDiscovery: "Server discovery" of the client-server API and of the server-server API. It comes last: it tells of the others.
 func (a *API) routesDiscovery() {
 	versions := mustEncode(map[string]any{
 		"versions":          specVersions,
-		"unstable_features": map[string]bool{},
+		"unstable_features": a.unstable,
 	})
 	a.route("GET /_matrix/client/versions", Open, "", func(*Request) (any, error) { return versions, nil })
 

@@ -30,7 +30,6 @@ type Request struct {
 	accounts.Session
 	api   *API
 	w     http.ResponseWriter
-	token string
 	query url.Values
 	wrote bool
 }

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package clientapi
+
+import (
+	"github.com/trunkboard/trunkboard/homeserver/accounts"
+	"github.com/trunkboard/trunkboard/homeserver/event"
+	"github.com/trunkboard/trunkboard/signalling"
+)
+
+// routesAccounts: "Account registration and management", "Capabilities negotiation", and registration by tools.
+func (a *API) routesAccounts() {
+	if a.Accounts == nil {
+		return
+	}
+	a.route("POST /_matrix/client/v3/register", Open, "requests", a.register)
+	a.route("GET /_matrix/client/v3/register/available", Open, "requests", func(r *Request) (any, error) {
+		if err := a.Accounts.Available(r.Context(), r.Param("username")); err != nil {
+			return nil, err
+		}
+		return map[string]bool{"available": true}, nil
+	})
+	a.route("GET /_matrix/client/v1/register/m.login.registration_token/validity", Open, "registration", func(r *Request) (any, error) {
+		if !r.HasParam("token") {
+			return nil, signalling.MissingParam("token is needed")
+		}
+		ok, err := a.Accounts.RegistrationTokenValid(r.Context(), r.Param("token"))
+		return map[string]bool{"valid": ok}, err
+	})
+	a.route("POST /_matrix/client/v3/account/password", Token, "requests", a.changePassword)
+	a.route("POST /_matrix/client/v3/account/deactivate", Token, "requests", a.deactivate)
+	// E-mail addresses and telephone numbers are not kept; clients ask for the list at every start.
+	none := mustEncode(map[string]any{"threepids": []string{}})
+	a.route("GET /_matrix/client/v3/account/3pid", Token, "requests", func(*Request) (any, error) { return none, nil })
+
+	available := map[string]string{}
+	for _, v := range event.Versions() {
+		available[string(v)] = "stable"
+	}
+	enabled := func(b bool) map[string]bool { return map[string]bool{"enabled": b} }
+	capabilities := mustEncode(map[string]any{"capabilities": map[string]any{
+		"m.room_versions":   map[string]any{"default": event.DefaultVersion, "available": available},
+		"m.change_password": enabled(true),
+		"m.set_displayname": enabled(true),
+		"m.set_avatar_url":  enabled(true),
+		"m.profile_fields":  enabled(true),
+		"m.3pid_changes":    enabled(false),
+		"m.get_login_token": enabled(false),
+	}})
+	a.route("GET /_matrix/client/v3/capabilities", AnyUser, "requests", func(*Request) (any, error) { return capabilities, nil })
+
+	a.route("GET /_synapse/admin/v1/register", Open, "requests", func(*Request) (any, error) {
+		nonce, err := a.Accounts.SharedSecretNonce()
+		return map[string]string{"nonce": nonce}, err
+	})
+	a.route("POST /_synapse/admin/v1/register", Open, "requests", a.registerBySecret)
+}
+
+func (a *API) register(r *Request) (any, error) {
+	kind := r.Param("kind")
+	if kind != "" && kind != "user" && kind != "guest" {
+		return nil, signalling.InvalidParam("kind must be user or guest")
+	}
+	var in struct {
+		Username    string         `json:"username"`
+		Password    string         `json:"password"`
+		DeviceID    string         `json:"device_id"`
+		DisplayName string         `json:"initial_device_display_name"`
+		NoLogin     bool           `json:"inhibit_login"`
+		Refresh     bool           `json:"refresh_token"`
+		Auth        *accounts.Auth `json:"auth"`
+	}
+	if err := r.DecodeIfAny(&in); err != nil {
+		return nil, err
+	}
+	login := &accounts.Login{DeviceID: in.DeviceID, DisplayName: in.DisplayName, Refresh: in.Refresh}
+	if kind == "guest" {
+		if !a.Accounts.GuestsAllowed() {
+			return nil, signalling.Refuse(403, "M_GUEST_ACCESS_FORBIDDEN", "guests are not admitted on this server")
+		}
+		if err := r.Limit("registration"); err != nil {
+			return nil, err
+		}
+		login.DeviceID = "" // chosen by the server, as the spec has it
+		return a.create(r, accounts.NewUser{Guest: true, Login: login})
+	}
+	if in.Username != "" {
+		if err := a.Accounts.Available(r.Context(), in.Username); err != nil {
+			return nil, err
+		}
+	}
+	flows, err := a.Accounts.RegistrationFlows(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	if in.Auth != nil {
+		if err := r.Limit("registration"); err != nil {
+			return nil, err
+		}
+	}
+	if err := a.Accounts.Interact(r.Context(), "register", "", flows, in.Auth); err != nil {
+		return nil, err
+	}
+	if in.Password == "" {
+		return nil, signalling.MissingParam("a password is needed")
+	}
+	n := accounts.NewUser{Localpart: in.Username, Password: in.Password, Login: login}
+	if in.Auth.Type == accounts.StageRegistrationToken {
+		n.Token = in.Auth.Token
+	}
+	if in.NoLogin {
+		n.Login = nil
+	}
+	return a.create(r, n)
+}
+
+func (a *API) create(r *Request, n accounts.NewUser) (any, error) {
+	t, err := a.Accounts.Create(r.Context(), n)
+	if err != nil {
+		return nil, err
+	}
+	if n.Login == nil {
+		return map[string]string{"user_id": t.UserID, "home_server": a.Config.ServerName}, nil
+	}
+	return a.tokens(t, true), nil
+}
+
+// registerBySecret makes accounts for tools that know the shared secret, as Synapse does at the same path.
+func (a *API) registerBySecret(r *Request) (any, error) {
+	var in struct {
+		Nonce       string  `json:"nonce"`
+		Username    string  `json:"username"`
+		DisplayName string  `json:"displayname"`
+		Password    string  `json:"password"`
+		Admin       bool    `json:"admin"`
+		Type        *string `json:"user_type"`
+		MAC         string  `json:"mac"`
+		NoLogin     bool    `json:"inhibit_login"`
+	}
+	if err := r.Decode(&in); err != nil {
+		return nil, err
+	}
+	if in.Nonce == "" || in.Username == "" || in.MAC == "" {
+		return nil, signalling.MissingParam("nonce, username, password and mac are needed")
+	}
+	n := accounts.NewUser{Localpart: in.Username, Password: in.Password, Admin: in.Admin, Name: in.DisplayName, Login: &accounts.Login{}}
+	if in.Type != nil {
+		n.Type = *in.Type
+	}
+	if in.NoLogin {
+		n.Login = nil
+	}
+	t, err := a.Accounts.CreateBySharedSecret(r.Context(), in.Nonce, in.MAC, n)
+	if err != nil {
+		return nil, err
+	}
+	if n.Login == nil {
+		return map[string]string{"user_id": t.UserID, "home_server": a.Config.ServerName}, nil
+	}
+	return a.tokens(t, true), nil
+}
+
+// confirm asks the caller for his password again before op, which names what is done and to what ("delete device ABC").
+func (r *Request) confirm(op string, auth *accounts.Auth) error {
+	if auth != nil && auth.Type == accounts.StagePassword {
+		if err := r.LimitBy("login", r.UserID); err != nil {
+			return err
+		}
+	}
+	return r.api.Accounts.Interact(r.Context(), op, r.UserID, [][]string{{accounts.StagePassword}}, auth)
+}
+
+func (a *API) changePassword(r *Request) (any, error) {
+	var in struct {
+		New    string         `json:"new_password"`
+		Logout *bool          `json:"logout_devices"`
+		Auth   *accounts.Auth `json:"auth"`
+	}
+	if err := r.DecodeIfAny(&in); err != nil {
+		return nil, err
+	}
+	if err := r.confirm("change password", in.Auth); err != nil {
+		return nil, err
+	}
+	if in.New == "" {
+		return nil, signalling.MissingParam("new_password is needed")
+	}
+	return nil, a.Accounts.SetPassword(r.Context(), r.UserID, in.New, in.Logout == nil || *in.Logout, r.DeviceID)
+}
+
+func (a *API) deactivate(r *Request) (any, error) {
+	var in struct {
+		Erase bool           `json:"erase"`
+		Auth  *accounts.Auth `json:"auth"`
+	}
+	if err := r.DecodeIfAny(&in); err != nil {
+		return nil, err
+	}
+	if err := r.confirm("deactivate", in.Auth); err != nil {
+		return nil, err
+	}
+	if err := a.Accounts.Deactivate(r.Context(), r.UserID, in.Erase); err != nil {
+		return nil, err
+	}
+	return map[string]string{"id_server_unbind_result": "no-support"}, nil
+}
