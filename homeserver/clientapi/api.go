@@ -26,6 +26,7 @@ import (
 
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
 	"github.com/trunkboard/trunkboard/homeserver/media"
+	"github.com/trunkboard/trunkboard/homeserver/push"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/homeserver/syncapi"
 	"github.com/trunkboard/trunkboard/homeserver/syncapi/filter"
@@ -61,6 +62,7 @@ type Deps struct {
 	Metrics  prometheus.Registerer // nil: no metrics
 	Accounts *accounts.Service
 	Media    *media.Service
+	Push     *push.Service
 	ICE      ICEIssuer // TURN credentials; nil: clients are told of no TURN server
 
 	Rooms    *rooms.Service
@@ -139,6 +141,7 @@ func New(d Deps) *API {
 		a.routesUserData,
 		a.routesVoIP,
 		a.routesMedia,
+		a.routesPush,
 		a.routesRooms,
 		a.routesEvents,
 		a.routesHistory,

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package push
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+
+	"github.com/trunkboard/trunkboard/homeserver/storage"
+	"github.com/trunkboard/trunkboard/signalling"
+)
+
+// maxPushers bounds the pushers of one user: one for each application on each device is the idea.
+const maxPushers = 100
+
+// Pusher is a pusher as clients write and see it ("POST /_matrix/client/v3/pushers/set").
+type Pusher struct {
+	Key               string          `json:"pushkey"`
+	Kind              string          `json:"kind"` // "http"
+	AppID             string          `json:"app_id"`
+	AppDisplayName    *string         `json:"app_display_name"`
+	DeviceDisplayName *string         `json:"device_display_name"`
+	ProfileTag        string          `json:"profile_tag,omitempty"`
+	Lang              *string         `json:"lang"`
+	Data              json.RawMessage `json:"data"`
+}
+
+func (p *Pusher) check() error {
+	switch {
+	case p.AppID == "" || p.Key == "":
+		return signalling.MissingParam("app_id and pushkey are needed")
+	case len(p.AppID) > 64:
+		return signalling.InvalidParam("an app_id may have 64 bytes")
+	case len(p.Key) > 512:
+		return signalling.InvalidParam("a pushkey may have 512 bytes")
+	}
+	return nil
+}
+
+func (p *Pusher) checkWhole() error {
+	if p.AppDisplayName == nil || p.DeviceDisplayName == nil || p.Lang == nil || p.Data == nil {
+		return signalling.MissingParam("app_display_name, device_display_name, lang and data are needed")
+	}
+	if p.Kind != "http" {
+		return signalling.InvalidParam("pushers of this kind are not known; kind is http")
+	}
+	if len(*p.AppDisplayName)+len(*p.DeviceDisplayName)+len(*p.Lang)+len(p.ProfileTag)+len(p.Data) > 16<<10 {
+		return signalling.TooLarge("a pusher may have 16 KiB")
+	}
+	var data struct {
+		URL string `json:"url"`
+	}
+	if err := json.Unmarshal(p.Data, &data); err != nil {
+		return signalling.BadJSON("data must be an object whose url is a string").Because(err)
+	}
+	if data.URL == "" {
+		return signalling.MissingParam("data.url is missing")
+	}
+	u, err := url.Parse(data.URL)
+	if err != nil || u.Host == "" || u.User != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Path != "/_matrix/push/v1/notify" {
+		return signalling.InvalidParam("data.url must be an http or https URL with the path /_matrix/push/v1/notify").Because(err)
+	}
+	return nil
+}
+
+// SetPusher makes or changes a pusher of a user; device is the one whose token asked. alone removes other users' pushers with the
+// same app and key, because the device has changed hands. Errors: M_MISSING_PARAM, M_INVALID_PARAM, M_BAD_JSON, M_TOO_LARGE,
+// M_RESOURCE_LIMIT_EXCEEDED.
+func (s *Service) SetPusher(ctx context.Context, user, device string, p Pusher, alone bool) error {
+	if err := p.check(); err != nil {
+		return err
+	}
+	if err := p.checkWhole(); err != nil {
+		return err
+	}
+	raw, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	row := storage.Pusher{User: user, AppID: p.AppID, Key: p.Key, Device: device, CreatedTS: s.clock.Now().UnixMilli(), JSON: raw}
+	return s.store.Write(ctx, func(tx *storage.Tx) error {
+		if err := tx.SetPusher(row, alone); err != nil {
+			return err
+		}
+		n, err := tx.CountPushers(user)
+		if err == nil && n > maxPushers {
+			err = signalling.Refuse(http.StatusBadRequest, "M_RESOURCE_LIMIT_EXCEEDED", "a user may have %d pushers", maxPushers)
+		}
+		return err
+	})
+}
+
+// DeletePusher removes a pusher; one that is not there is fine. Errors: M_MISSING_PARAM.
+func (s *Service) DeletePusher(ctx context.Context, user string, p Pusher) error {
+	if err := p.check(); err != nil {
+		return err
+	}
+	return s.store.Write(ctx, func(tx *storage.Tx) error { return tx.DeletePusher(user, p.AppID, p.Key) })
+}
+
+// PushersJSON lists a user's pushers as a JSON array.
+func (s *Service) PushersJSON(ctx context.Context, user string) (json.RawMessage, error) {
+	rows, err := s.store.Pushers(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]json.RawMessage, len(rows))
+	for i := range rows {
+		list[i] = rows[i].JSON
+	}
+	return json.Marshal(list)
+}
