@@ -4,12 +4,9 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 
 	"github.com/trunkboard/trunkboard/configs"
-	"github.com/trunkboard/trunkboard/homeserver/clientapi"
-	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/signalling"
 	"github.com/trunkboard/trunkboard/signalling/limit"
 	"github.com/trunkboard/trunkboard/web"
@@ -38,28 +35,6 @@ func (a *App) open(ctx context.Context) error {
 	public := dispatch(a.count("api", a.endPolls(api)), a.count("web", site))
 	a.api.Store(&public)
 	return nil
-}
-
-// openHomeserver opens the database and puts the services and their API on top of it.
-func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
-	store, err := storage.Open(ctx, a.cfg.DatabaseURL(), a.log.With("part", "storage"))
-	if err != nil {
-		return nil, fmt.Errorf("database.url: %w", err)
-	}
-	a.running = append(a.running, component{name: "database", close: store.Close})
-
-	clock := signalling.SystemClock{}
-	return clientapi.New(clientapi.Deps{
-		Config: clientapi.Config{
-			ServerName:     a.cfg.ServerName,
-			PublicURL:      a.publicURL(),
-			TrustedProxies: a.cfg.Listen.TrustedProxies,
-		},
-		Log:     a.log.With("part", "api"),
-		Clock:   clock,
-		Limiter: limit.New(clock, rates(a.cfg.Limits), 0),
-		Metrics: a.meters.registry,
-	}), nil
 }
 
 // rates names the limits as the API does.

@@ -200,3 +200,20 @@ func (s *Service) ProfileChanged(ctx context.Context, user string) error {
 	}
 	return nil
 }
+
+// LeaveAll takes a local user out of every room, and out of every invite and knock.
+func (s *Service) LeaveAll(ctx context.Context, user string) error {
+	all, err := s.UserRooms(ctx, user)
+	if err != nil {
+		return err
+	}
+	for id, m := range all {
+		if m.Membership != "join" && m.Membership != "invite" && m.Membership != "knock" {
+			continue
+		}
+		if err := s.SetMembership(ctx, id, user, "", user, "leave", "", nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"path/filepath"
+
+	"github.com/trunkboard/trunkboard/homeserver/accounts"
+	"github.com/trunkboard/trunkboard/homeserver/clientapi"
+	"github.com/trunkboard/trunkboard/homeserver/e2ee"
+	"github.com/trunkboard/trunkboard/homeserver/media"
+	"github.com/trunkboard/trunkboard/homeserver/rooms"
+	"github.com/trunkboard/trunkboard/homeserver/storage"
+	"github.com/trunkboard/trunkboard/homeserver/syncapi"
+	"github.com/trunkboard/trunkboard/signalling"
+	"github.com/trunkboard/trunkboard/signalling/limit"
+	"github.com/trunkboard/trunkboard/signalling/presence"
+)
+
+// openHomeserver opens the database and puts the services and their API on top of it.
+func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
+	clock := signalling.SystemClock{}
+	store, err := storage.Open(ctx, a.cfg.DatabaseURL(), a.log.With("part", "storage"))
+	if err != nil {
+		return nil, fmt.Errorf("database.url: %w", err)
+	}
+	a.running = append(a.running, component{name: "database", close: store.Close})
+
+	cost := accounts.CostStandard
+	if a.cfg.Accounts.PasswordCost == "minimum" {
+		cost = accounts.CostMinimum
+	}
+	acc, err := accounts.New(ctx, store, accounts.Config{
+		Server: a.cfg.ServerName, Open: a.cfg.OpenRegistration(), Cost: cost, SharedSecret: a.cfg.Registration.SharedSecret,
+	}, clock, a.log.With("part", "accounts"))
+	if err != nil {
+		return nil, err
+	}
+	a.running = append(a.running, component{name: "accounts", run: acc.Run})
+
+	room, err := rooms.New(ctx, store, a.cfg.ServerName, clock, a.log.With("part", "rooms"))
+	if err != nil {
+		return nil, err
+	}
+	room.UseProfiles(func(ctx context.Context, user string) (name, avatar *string, err error) {
+		n, av, err := acc.NameAndAvatar(ctx, user)
+		if signalling.AsError(err).Code == "M_NOT_FOUND" {
+			return nil, nil, nil
+		}
+		if n != "" {
+			name = &n
+		}
+		if av != "" {
+			avatar = &av
+		}
+		return name, avatar, err
+	})
+	keys := e2ee.New(store, a.cfg.ServerName, a.log.With("part", "e2ee"), e2ee.Deps{Rooms: room, Clock: clock})
+	here, err := a.openPresence(clock)
+	if err != nil {
+		return nil, err
+	}
+	sync := syncapi.New(syncapi.Deps{
+		Store: store, Rooms: room, Keys: keys, Account: accountData{store}, Presence: here, Clock: clock, Log: a.log.With("part", "sync"),
+	})
+	store.Observe(sync.Observe)
+	a.running = append(a.running, component{name: "sync", run: sync.Run})
+
+	files, err := media.New(media.Config{
+		ServerName: a.cfg.ServerName, Dir: filepath.Join(a.cfg.DataDir, "media"), MaxUpload: int64(a.cfg.Media.MaxUpload),
+	}, store, clock, a.log.With("part", "media"))
+	if err != nil {
+		return nil, err
+	}
+	a.running = append(a.running, component{name: "media", run: files.Run})
+
+	acc.Hook(accounts.Hooks{
+		DeviceDeleted: keys.DeviceDeleted,
+		DeviceRenamed: keys.DeviceRenamed,
+		Logout: func(userID, deviceID string) {
+			keys.ForgetDevice(userID, deviceID)
+			if a.relay != nil {
+				a.relay.creds.Revoke(userID, deviceID)
+			}
+		},
+		ProfileChange: func(ctx context.Context, userID string) {
+			if err := room.ProfileChanged(context.WithoutCancel(ctx), userID); err != nil {
+				a.log.Warn("a profile did not reach every room", "user", userID, "err", err)
+			}
+		},
+		Deactivate: func(ctx context.Context, userID string, _ bool) error { return room.LeaveAll(ctx, userID) },
+	})
+	var ice clientapi.ICEIssuer
+	if a.relay != nil {
+		ice = offers{a.relay}
+	}
+	return clientapi.New(clientapi.Deps{
+		Config: clientapi.Config{
+			ServerName:     a.cfg.ServerName,
+			PublicURL:      a.publicURL(),
+			TrustedProxies: a.cfg.Listen.TrustedProxies,
+		},
+		Log:      a.log.With("part", "api"),
+		Clock:    clock,
+		Limiter:  limit.New(clock, rates(a.cfg.Limits), 0),
+		Metrics:  a.meters.registry,
+		Accounts: acc,
+		Media:    files,
+		Rooms:    room,
+		Sync:     sync,
+		Keys:     keys,
+		Presence: here,
+		ICE:      ice,
+	}), nil
+}
+
+// openPresence keeps presence in this process, or shares it with the other nodes.
+func (a *App) openPresence(clock signalling.Clock) (presence.Store, error) {
+	if a.cfg.Redis.URL == "" {
+		s := presence.NewMem(presence.Config{}, clock)
+		a.running = append(a.running, component{name: "presence", close: s.Close})
+		return s, nil
+	}
+	s, err := presence.NewRedis(presence.Config{}, presence.RedisConfig{URL: a.cfg.Redis.URL}, clock, a.log.With("part", "presence"))
+	if err != nil {
+		return nil, fmt.Errorf("redis.url: %w", err)
+	}
+	a.running = append(a.running, component{name: "presence", close: s.Close})
+	return s, nil
+}
+
+// offers gives out the relay's credentials.
+type offers struct{ relay *relay }
+
+func (o offers) Issue(userID, deviceID string) signalling.ICEServer {
+	return o.relay.offer(userID, deviceID)
+}
+
+// accountData shows stored account data to sync.
+type accountData struct{ store *storage.Store }
+
+func (d accountData) AccountData(ctx context.Context, user string, from, to int64) ([]syncapi.AccountEvent, error) {
+	rows, err := d.store.AccountDataSince(ctx, user, from, to)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]syncapi.AccountEvent, len(rows))
+	for i, r := range rows {
+		out[i] = syncapi.AccountEvent{Room: r.RoomID, Type: r.Type, Content: json.RawMessage(r.Content)}
+	}
+	return out, nil
+}
