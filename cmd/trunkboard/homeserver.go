@@ -46,19 +46,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	room.UseProfiles(func(ctx context.Context, user string) (name, avatar *string, err error) {
-		n, av, err := acc.NameAndAvatar(ctx, user)
-		if signalling.AsError(err).Code == "M_NOT_FOUND" {
-			return nil, nil, nil
-		}
-		if n != "" {
-			name = &n
-		}
-		if av != "" {
-			avatar = &av
-		}
-		return name, avatar, err
-	})
+	room.UseProfiles(acc.NameAndAvatar)
 	keys := e2ee.New(store, a.cfg.ServerName, a.log.With("part", "e2ee"), e2ee.Deps{Rooms: room, Clock: clock})
 	here, err := a.openPresence(clock)
 	if err != nil {
@@ -112,7 +100,6 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		Media:    files,
 		Rooms:    room,
 		Sync:     sync,
-		Keys:     keys,
 		Presence: here,
 		ICE:      ice,
 	}), nil
