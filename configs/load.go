@@ -17,7 +17,7 @@ import (
 const EnvPrefix = "TRUNKBOARD_"
 
 // Names under EnvPrefix that are no keys: what the command line, the tests and the test adapters use.
-var notKeys = []string{"TRUNKBOARD_CONFIG", "TRUNKBOARD_BIN", "TRUNKBOARD_TEST_"}
+var notKeys = []string{"TRUNKBOARD_CONFIG", "TRUNKBOARD_BIN", "TRUNKBOARD_URL", "TRUNKBOARD_TEST_"}
 
 // Default is the embedded file alone.
 func Default() Config {

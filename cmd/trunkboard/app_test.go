@@ -187,6 +187,28 @@ func TestLongPollsDoNotHoldUpTheEnd(t *testing.T) {
 	}
 }
 
+func TestHugeHeadersAreRefused(t *testing.T) {
+	a, _ := start(t, testConfig(t))
+	r, err := http.NewRequest("GET", "http://"+a.Addr("listen.client")+"/health", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("X-Huge", strings.Repeat("x", 2*maxHeader))
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Error(answer.Status)
+	}
+	for _, s := range []time.Duration{a.server(nil).ReadHeaderTimeout, a.server(nil).ReadTimeout, a.server(nil).WriteTimeout, a.server(nil).IdleTimeout} {
+		if s <= 0 {
+			t.Error("a time that a stranger may stretch for ever")
+		}
+	}
+}
+
 type recorder struct {
 	bytes.Buffer
 	header http.Header
