@@ -16,13 +16,18 @@ import (
 type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the server."`
 	Config  configCommand  `cmd:"" help:"Print or check the configuration."`
+	User    userCommand    `cmd:"" help:"Make, list and end accounts."`
+	Token   tokenCommand   `cmd:"" help:"Make tokens for registration and for scripts."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
-// streams are where a command writes: answers to out, everything else to err.
-type streams struct{ out, err io.Writer }
+// streams are what a command reads and where it writes: answers to out, everything else to err.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
 
-func main() { os.Exit(run(os.Args[1:], streams{os.Stdout, os.Stderr})) }
+func main() { os.Exit(run(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr})) }
 
 // run executes one command line and gives the exit code: 0 done, 1 failed, 2 not understood.
 func run(args []string, to streams) int {
