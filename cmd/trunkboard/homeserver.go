@@ -30,13 +30,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	}
 	a.running = append(a.running, component{name: "database", close: store.Close})
 
-	cost := accounts.CostStandard
-	if a.cfg.Accounts.PasswordCost == "minimum" {
-		cost = accounts.CostMinimum
-	}
-	acc, err := accounts.New(ctx, store, accounts.Config{
-		Server: a.cfg.ServerName, Open: a.cfg.OpenRegistration(), Cost: cost, SharedSecret: a.cfg.Registration.SharedSecret,
-	}, clock, a.log.With("part", "accounts"))
+	acc, err := accounts.New(ctx, store, accountsConfig(a.cfg), clock, a.log.With("part", "accounts"))
 	if err != nil {
 		return nil, err
 	}
@@ -82,9 +76,9 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		},
 		Deactivate: func(ctx context.Context, userID string, _ bool) error { return room.LeaveAll(ctx, userID) },
 	})
-	var ice clientapi.ICEIssuer
+	var ice clientapi.ICEIssuer // no interface around a nil pointer
 	if a.relay != nil {
-		ice = offers{a.relay}
+		ice = a.relay
 	}
 	return clientapi.New(clientapi.Deps{
 		Config: clientapi.Config{
@@ -118,13 +112,6 @@ func (a *App) openPresence(clock signalling.Clock) (presence.Store, error) {
 	}
 	a.running = append(a.running, component{name: "presence", close: s.Close})
 	return s, nil
-}
-
-// offers gives out the relay's credentials.
-type offers struct{ relay *relay }
-
-func (o offers) Issue(userID, deviceID string) signalling.ICEServer {
-	return o.relay.offer(userID, deviceID)
 }
 
 // accountData shows stored account data to sync.

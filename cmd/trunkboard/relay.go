@@ -128,8 +128,8 @@ func (a *App) relayHost() string {
 	return "127.0.0.1" // not localhost: that may be ::1 first, and UDP knows no second try
 }
 
-// offer makes credentials for a device of a user.
-func (r *relay) offer(userID, deviceID string) signalling.ICEServer {
+// Issue makes credentials for a device of a user, and says where they are good.
+func (r *relay) Issue(userID, deviceID string) signalling.ICEServer {
 	s := r.creds.Issue(userID, deviceID, r.lifetime)
 	s.URIs = r.uris
 	return s

@@ -18,7 +18,7 @@ import (
 // allocate makes an allocation over conn with credentials of a's own; release gives it back.
 func allocate(t *testing.T, a *App, conn net.PacketConn, server string) (release func(), err error) {
 	t.Helper()
-	offer := a.relay.offer("@ann:localhost", "PHONE")
+	offer := a.relay.Issue("@ann:localhost", "PHONE")
 	client, err := pion.NewClient(&pion.ClientConfig{
 		TURNServerAddr: server, STUNServerAddr: server, Conn: conn, Username: offer.Username, Password: offer.Credential, Realm: a.cfg.TURN.Realm,
 	})
@@ -137,11 +137,11 @@ func TestClientsAreToldWhereTheRelayIs(t *testing.T) {
 		"turns:example.org:" + port("turn.tls_listen") + "?transport=tcp",
 		"turns:example.org:" + port("listen.https") + "?transport=tcp",
 	}
-	if d := cmp.Diff(want, a.relay.offer("@ann:example.org", "PHONE").URIs); d != "" {
+	if d := cmp.Diff(want, a.relay.Issue("@ann:example.org", "PHONE").URIs); d != "" {
 		t.Error(d)
 	}
 	local, _ := start(t, testConfig(t, "turn.tls_listen="))
-	if got := local.relay.offer("@ann:localhost", "PHONE").URIs; len(got) != 2 || !strings.HasPrefix(got[0], "turn:127.0.0.1:") {
+	if got := local.relay.Issue("@ann:localhost", "PHONE").URIs; len(got) != 2 || !strings.HasPrefix(got[0], "turn:127.0.0.1:") {
 		t.Error(got)
 	}
 	if without, _ := start(t, testConfig(t), "homeserver"); without.relay != nil || without.Addr("turn.listen") != "" {
