@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -47,7 +46,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		return nil, err
 	}
 	sync := syncapi.New(syncapi.Deps{
-		Store: store, Rooms: room, Keys: keys, Account: accountData{store}, Presence: here, Clock: clock, Log: a.log.With("part", "sync"),
+		Store: store, Rooms: room, Keys: keys, Account: acc.ForSync(), Presence: here, Clock: clock, Log: a.log.With("part", "sync"),
 	})
 	store.Observe(sync.Observe)
 	a.running = append(a.running, component{name: "sync", run: sync.Run})
@@ -60,6 +59,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	}
 	a.running = append(a.running, component{name: "media", run: files.Run})
 
+	acc.Hook(accounts.Hooks{Deactivate: keys.Deactivate})
 	acc.Hook(accounts.Hooks{
 		DeviceDeleted: keys.DeviceDeleted,
 		DeviceRenamed: keys.DeviceRenamed,
@@ -112,19 +112,4 @@ func (a *App) openPresence(clock signalling.Clock) (presence.Store, error) {
 	}
 	a.running = append(a.running, component{name: "presence", close: s.Close})
 	return s, nil
-}
-
-// accountData shows stored account data to sync.
-type accountData struct{ store *storage.Store }
-
-func (d accountData) AccountData(ctx context.Context, user string, from, to int64) ([]syncapi.AccountEvent, error) {
-	rows, err := d.store.AccountDataSince(ctx, user, from, to)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]syncapi.AccountEvent, len(rows))
-	for i, r := range rows {
-		out[i] = syncapi.AccountEvent{Room: r.RoomID, Type: r.Type, Content: json.RawMessage(r.Content)}
-	}
-	return out, nil
 }
