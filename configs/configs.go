@@ -93,6 +93,8 @@ type Limits struct {
 	Enabled      bool `yaml:"enabled"`
 	Registration Rate `yaml:"registration"`
 	Login        Rate `yaml:"login"`
+	Calls        Rate `yaml:"calls"`
+	Signalling   Rate `yaml:"signalling"`
 	Messages     Rate `yaml:"messages"`
 	Joins        Rate `yaml:"joins"`
 	Invites      Rate `yaml:"invites"`
