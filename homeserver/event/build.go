@@ -4,13 +4,13 @@ package event
 
 import (
 	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
-	"errors"
-	"fmt"
+	"strconv"
 	"time"
-
-	gmsl "github.com/matrix-org/gomatrixserverlib"
-	"github.com/matrix-org/gomatrixserverlib/spec"
+	"unicode/utf8"
 
 	"github.com/trunkboard/trunkboard/signalling"
 )
@@ -32,121 +32,163 @@ type Proto struct {
 	Redacts  string // event id, for m.room.redaction
 }
 
-// State is one state of a room, as far as authorisation needs it.
-type State interface {
-	// Event gives the event at key, or nil if there is none.
-	Event(key Key) (*Event, error)
-}
-
 // AuthKeys lists the pieces of state that decide whether p is allowed ("Auth events selection").
 func AuthKeys(v Version, p Proto) ([]Key, error) {
-	impl, err := v.impl()
+	n, err := v.number()
 	if err != nil {
 		return nil, err
 	}
-	need, err := gmsl.StateNeededForProtoEvent(&gmsl.ProtoEvent{SenderID: p.Sender, RoomID: p.RoomID, Type: p.Type, StateKey: p.StateKey, Content: spec.RawJSON(p.Content), Version: impl})
+	content, err := canonical(nil, p.Content, n >= 6)
 	if err != nil {
-		return nil, signalling.BadJSON("the content does not fit the event type").Because(err)
+		return nil, err
 	}
-	tuples := need.Tuples()
-	keys := make([]Key, len(tuples))
-	for i, t := range tuples {
-		keys[i] = Key{t.EventType, t.StateKey}
-	}
-	return keys, nil
+	e := Event{typ: p.Type, sender: p.Sender, stateKey: p.StateKey, content: content, version: v}
+	return e.authKeys(), nil
 }
 
 // Build makes, hashes and signs an event on top of prev (at most MaxPrev ids), with its auth events chosen from state. depth is one
-// more than the deepest of prev. Errors: M_TOO_LARGE, M_BAD_JSON.
+// more than the deepest of prev. Errors: M_TOO_LARGE, M_BAD_JSON, M_UNSUPPORTED_ROOM_VERSION.
 func Build(v Version, p Proto, prev []string, depth int64, state State, s Signer, now time.Time) (*Event, error) {
-	impl, err := v.impl()
+	n, err := v.number()
 	if err != nil {
 		return nil, err
 	}
-	if len(p.Content) > MaxSize {
+	if len(p.Content) > 2*MaxSize {
 		return nil, signalling.TooLarge("an event may have %d bytes", MaxSize)
 	}
-	if len(p.Type) > MaxIDLength || (p.StateKey != nil && len(*p.StateKey) > MaxIDLength) {
-		return nil, signalling.TooLarge("type and state_key may have %d bytes", MaxIDLength)
-	}
-	if depth > MaxDepthVal {
-		depth = MaxDepthVal
-	}
-	content := p.Content
-	b := impl.NewEventBuilder()
-	if p.Redacts != "" {
-		if v.RedactsInContent() {
-			if content, err = setField(content, "redacts", p.Redacts); err != nil {
-				return nil, err
-			}
-		} else {
-			b.Redacts = p.Redacts
+	for _, s := range []*string{&p.Type, &p.Sender, &p.RoomID, &p.Redacts, p.StateKey} {
+		if s != nil && (!plain(*s) || !utf8.ValidString(*s)) {
+			return nil, signalling.BadJSON("an event type, id or state_key must be text without NUL")
 		}
 	}
-	keys, err := AuthKeys(v, Proto{RoomID: p.RoomID, Sender: p.Sender, Type: p.Type, StateKey: p.StateKey, Content: content})
+	content, err := canonical(nil, p.Content, n >= 6)
 	if err != nil {
 		return nil, err
 	}
-	auth := make([]string, 0, len(keys))
-	for _, k := range keys {
-		if k.Type == "m.room.create" && v.CreateIsRoomID() {
-			continue // implied by the room id (v12)
+	if content[0] != '{' {
+		return nil, signalling.BadJSON("content must be an object")
+	}
+	if p.Redacts != "" && n >= 11 {
+		if content, err = withRedacts(content, p.Redacts); err != nil {
+			return nil, err
 		}
-		e, err := state.Event(k)
+		p.Redacts = ""
+	}
+	e := &Event{content: content, roomID: p.RoomID, sender: p.Sender, typ: p.Type, stateKey: p.StateKey, redacts: p.Redacts, prev: prev, auth: []string{},
+		depth: min(depth, MaxDepthVal), ts: now.UnixMilli(), version: v}
+	if prev == nil {
+		e.prev = []string{}
+	}
+	if n <= 2 {
+		e.id = "$" + rand.Text()[:18] + ":" + s.Server
+	}
+	if p.Type == "m.room.member" && p.StateKey != nil && e.facts().member.membership == "" {
+		return nil, signalling.BadJSON("content.membership must be a string")
+	}
+	for _, k := range e.authKeys() {
+		if k == createKey && n >= 12 {
+			continue // implied by the room id
+		}
+		a, err := state.Event(k)
 		if err != nil {
 			return nil, err
 		}
-		if e != nil {
-			auth = append(auth, e.ID())
+		if a != nil {
+			e.auth = append(e.auth, a.id)
 		}
 	}
-	b.SenderID, b.RoomID, b.Type, b.StateKey = p.Sender, p.RoomID, p.Type, p.StateKey
-	b.Content, b.Depth, b.PrevEvents, b.AuthEvents = spec.RawJSON(content), depth, prev, auth
-	if prev == nil {
-		b.PrevEvents = []string{}
-	}
-	var pdu gmsl.PDU
-	if err := noPanic(func() (err error) {
-		pdu, err = b.Build(now, spec.ServerName(s.Server), gmsl.KeyID(s.KeyID), s.Key)
-		return
-	}); err != nil {
-		var tooLong gmsl.EventValidationError
-		if errors.As(err, &tooLong) && tooLong.Code == gmsl.EventValidationTooLarge {
-			return nil, signalling.TooLarge("the event is too large").Because(err)
-		}
-		return nil, signalling.BadJSON("the content cannot be sent as a Matrix event: integers only, within ±(2^53-1), and no lone surrogates").Because(err)
-	}
-	e, err := wrap(v, pdu)
-	if err != nil {
+	e.seal(n, s)
+	if err := e.checkBounds(); err != nil {
 		return nil, err
 	}
-	return e, e.checkBounds()
+	e.content = field(e.raw, "content")
+	return e, nil
 }
 
-// Sign gives e with one more signature (needed when an invite is accepted on behalf of the invited server).
-func (e *Event) Sign(s Signer) (*Event, error) {
-	return wrap(e.version, e.pdu.Sign(s.Server, gmsl.KeyID(s.KeyID), s.Key))
-}
-
-func setField(content json.RawMessage, key string, value any) (json.RawMessage, error) {
-	m := map[string]json.RawMessage{}
-	if err := json.Unmarshal(content, &m); err != nil {
-		return nil, signalling.BadJSON("content must be an object").Because(err)
+// seal hashes and signs e, and writes its canonical JSON.
+func (e *Event) seal(n int, s Signer) {
+	size := len(e.content) + 64*(len(e.prev)+len(e.auth)) + 768
+	hash := contentHash(e.compose(make([]byte, 0, size), n, s, nil, nil))
+	hashes := append(make([]byte, 0, 64), `{"sha256":"`...)
+	hashes = append(base64.RawStdEncoding.AppendEncode(hashes, hash[:]), `"}`...)
+	// What is signed is what the id is the hash of.
+	signed := redactTo(nil, e.compose(make([]byte, 0, size), n, s, hashes, nil), e.typ, n, false)
+	sig := ed25519.Sign(s.Key, signed)
+	signatures := AppendString(append(make([]byte, 0, 192), '{'), s.Server)
+	signatures = AppendString(append(signatures, ':', '{'), s.KeyID)
+	signatures = append(signatures, ':', '"')
+	signatures = append(base64.RawStdEncoding.AppendEncode(signatures, sig), `"}}`...)
+	e.raw = e.compose(make([]byte, 0, size), n, s, hashes, signatures)
+	if n >= 3 {
+		e.id = eventID(n, sha256.Sum256(signed))
 	}
-	b, err := json.Marshal(value)
-	if err != nil {
-		return nil, fmt.Errorf("field %s: %w", key, err)
+	if n >= 12 && e.isCreate() {
+		e.roomID = "!" + e.id[1:]
 	}
-	m[key] = b
-	return json.Marshal(m)
 }
 
-// SignJSON signs an object for key publication and X-Matrix requests (appendices, "Signing JSON").
-func SignJSON(s Signer, raw []byte) ([]byte, error) {
-	return gmsl.SignJSON(s.Server, gmsl.KeyID(s.KeyID), s.Key, raw)
+// compose writes the event's canonical JSON, hashes and signatures where they are not nil.
+func (e *Event) compose(b []byte, n int, s Signer, hashes, signatures []byte) []byte {
+	b = appendIDs(append(b, `{"auth_events":`...), n, e.auth)
+	b = append(b, `,"content":`...)
+	b = append(b, e.content...)
+	b = append(b, `,"depth":`...)
+	b = strconv.AppendInt(b, e.depth, 10)
+	if n <= 2 {
+		b = AppendString(append(b, `,"event_id":`...), e.id)
+	}
+	if hashes != nil {
+		b = append(append(b, `,"hashes":`...), hashes...)
+	}
+	b = AppendString(append(b, `,"origin":`...), s.Server)
+	b = append(b, `,"origin_server_ts":`...)
+	b = strconv.AppendInt(b, e.ts, 10)
+	b = appendIDs(append(b, `,"prev_events":`...), n, e.prev)
+	if e.stateKey != nil {
+		b = append(b, `,"prev_state":[]`...) // expected by old servers
+	}
+	if e.redacts != "" {
+		b = AppendString(append(b, `,"redacts":`...), e.redacts)
+	}
+	if e.roomID != "" {
+		b = AppendString(append(b, `,"room_id":`...), e.roomID)
+	}
+	b = AppendString(append(b, `,"sender":`...), e.sender)
+	if signatures != nil {
+		b = append(append(b, `,"signatures":`...), signatures...)
+	}
+	if e.stateKey != nil {
+		b = AppendString(append(b, `,"state_key":`...), *e.stateKey)
+	}
+	b = AppendString(append(b, `,"type":`...), e.typ)
+	return append(b, '}')
 }
 
-// VerifyJSON checks one signature of an object that must be there.
-func VerifyJSON(name, keyID string, key ed25519.PublicKey, raw []byte) error {
-	return gmsl.VerifyJSON(name, gmsl.KeyID(keyID), key, raw)
+// appendIDs writes references to events: ids, or up to v2 pairs of an id and its hashes, which nobody ever checked and we leave out.
+func appendIDs(b []byte, n int, ids []string) []byte {
+	b = append(b, '[')
+	for i, id := range ids {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if n <= 2 {
+			b = append(AppendString(append(b, '['), id), `,{}]`...)
+		} else {
+			b = AppendString(b, id)
+		}
+	}
+	return append(b, ']')
+}
+
+// withRedacts puts the target of a redaction into its content.
+func withRedacts(content []byte, target string) ([]byte, error) {
+	b, first := append(make([]byte, 0, len(content)+64), '{'), true
+	members(content, func(k, v []byte) bool {
+		if string(k) != "redacts" {
+			b = appendMember(b, &first, k, v)
+		}
+		return true
+	})
+	b = appendMember(b, &first, []byte("redacts"), AppendString(nil, target))
+	return canonical(nil, append(b, '}'), false)
 }

@@ -3,17 +3,11 @@
 package event
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"unicode/utf8"
-
-	gmsl "github.com/matrix-org/gomatrixserverlib"
-	"github.com/matrix-org/gomatrixserverlib/spec"
-	"github.com/tidwall/gjson"
 
 	"github.com/trunkboard/trunkboard/signalling"
 )
@@ -28,67 +22,80 @@ const (
 	MaxAuth     = 10        // auth_events of one event
 )
 
-// Event is one PDU. It never changes after it is made (but for a cache inside), so it may be shared between goroutines.
+// Event is one PDU. It never changes after it is made (but for caches inside), so it may be shared between goroutines.
 type Event struct {
-	pdu      gmsl.PDU
-	id       string
-	roomID   string
-	sender   string
-	typ      string
-	stateKey *string
-	redacted bool
-	version  Version
-	head     atomic.Pointer[[]byte] // ClientHead, made once
+	raw       []byte // canonical JSON
+	content   []byte // part of raw
+	id        string
+	roomID    string
+	sender    string
+	typ       string
+	stateKey  *string
+	redacts   string // the top-level field (up to v10)
+	prev      []string
+	auth      []string // as listed: in v12 without the create event
+	depth, ts int64
+	redacted  bool
+	version   Version
+	head      atomic.Pointer[[]byte] // ClientHead, made once
+	parsed    atomic.Pointer[facts]  // what the auth rules read in content
 }
 
 // Key names a piece of room state.
 type Key struct{ Type, StateKey string }
 
-func wrap(v Version, pdu gmsl.PDU) (e *Event, err error) {
-	// The library panics on a few malformed ids that its parser lets through.
-	defer func() {
-		if r := recover(); r != nil {
-			e, err = nil, signalling.BadJSON("the event is malformed").Because(fmt.Errorf("%v", r))
-		}
-	}()
-	room := pdu.RoomID()
-	return &Event{
-		pdu: pdu, id: pdu.EventID(), roomID: room.String(), sender: string(pdu.SenderID()), typ: pdu.Type(),
-		stateKey: pdu.StateKey(), redacted: pdu.Redacted(), version: v,
-	}, nil
+// dropped are the top-level keys that are not part of an event between servers; some servers leave them in by accident.
+func dropped(n int, key []byte) bool {
+	switch string(key) {
+	case "outlier", "destinations", "age_ts", "unsigned":
+		return true
+	case "event_id":
+		return n > 2
+	}
+	return false
 }
 
 // Parse reads an event that a stranger composed: canonical JSON, sizes, depth and content hash are checked; an event whose hash
 // does not match comes back redacted, as the spec asks (server-server API, "Checks performed on receipt of a PDU").
 // Signatures are not checked here. Errors: M_BAD_JSON, M_NOT_JSON, M_TOO_LARGE, M_UNSUPPORTED_ROOM_VERSION.
 func Parse(v Version, raw []byte) (*Event, error) {
-	impl, err := v.impl()
+	n, err := v.number()
 	if err != nil {
 		return nil, err
 	}
 	if len(raw) > 2*MaxSize {
 		return nil, signalling.TooLarge("an event may have %d bytes", MaxSize)
 	}
-	if err := CheckJSON(raw); err != nil {
+	whole, err := canonical(nil, raw, n >= 6)
+	if err != nil {
 		return nil, err
 	}
-	top := gjson.ParseBytes(raw)
-	if !top.IsObject() {
+	b, first, drop := make([]byte, 0, len(whole)), true, false
+	b = append(b, '{')
+	if !members(whole, func(k, val []byte) bool {
+		if dropped(n, k) {
+			drop = true
+			return true
+		}
+		b = appendMember(b, &first, k, val)
+		return true
+	}) {
 		return nil, signalling.BadJSON("an event is a JSON object")
 	}
-	if err := checkShape(v, top); err != nil {
+	if b = append(b, '}'); !drop {
+		b = whole
+	}
+	e := &Event{raw: b, version: v}
+	if err := e.read(n); err != nil {
 		return nil, err
 	}
-	var pdu gmsl.PDU
-	if err := noPanic(func() (err error) { pdu, err = impl.NewEventFromUntrustedJSON(raw); return }); err != nil {
-		var tooLong gmsl.EventValidationError
-		if errors.As(err, &tooLong) && tooLong.Code == gmsl.EventValidationTooLarge {
-			return nil, signalling.TooLarge("the event is too large").Because(err)
+	if hash := textField(field(b, "hashes"), "sha256"); !sameHash(hash, contentHash(b)) {
+		e = &Event{raw: redactTo(nil, b, e.typ, n, true), version: v, redacted: true}
+		if err := e.read(n); err != nil {
+			return nil, err
 		}
-		return nil, signalling.BadJSON("the event is malformed").Because(err)
 	}
-	e, err := wrap(v, pdu)
-	if err != nil {
+	if err := e.name(n); err != nil {
 		return nil, err
 	}
 	return e, e.checkBounds()
@@ -96,97 +103,192 @@ func Parse(v Version, raw []byte) (*Event, error) {
 
 // Load reads an event from our own store, where it was put after Parse or Build.
 func Load(v Version, id string, raw []byte, redacted bool) (*Event, error) {
-	impl, err := v.impl()
+	n, err := v.number()
 	if err != nil {
 		return nil, err
 	}
-	pdu, err := impl.NewEventFromTrustedJSONWithEventID(id, raw, redacted)
-	if err != nil {
+	e := &Event{raw: raw, version: v, id: id, redacted: redacted}
+	if err := e.read(n); err != nil {
 		return nil, fmt.Errorf("stored event %s: %w", id, err)
 	}
-	return wrap(v, pdu)
+	return e, nil
 }
 
-func noPanic(f func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%v", r)
-		}
-	}()
-	return f()
+func appendMember(b []byte, first *bool, key, value []byte) []byte {
+	if !*first {
+		b = append(b, ',')
+	}
+	*first = false
+	b = append(b, '"')
+	b = append(b, key...)
+	b = append(b, '"', ':')
+	return append(b, value...)
 }
 
-func checkShape(v Version, top gjson.Result) error {
-	for _, f := range []string{"type", "sender"} {
-		if top.Get(f).Type != gjson.String {
-			return signalling.BadJSON("%s must be a string", f)
+// read fills the fields from raw, of room version n, and checks the shape of what everybody relies on.
+func (e *Event) read(n int) error {
+	var missing [6]bool // of the fields that must be there
+	need := [...]string{"type", "sender", "content", "depth", "prev_events", "auth_events"}
+	for i := range missing {
+		missing[i] = true
+	}
+	hasRoom := false
+	var err error
+	bad := func(format string, args ...any) bool {
+		err = signalling.BadJSON(format, args...)
+		return false
+	}
+	members(e.raw, func(k, v []byte) bool {
+		ok := true
+		switch string(k) {
+		case "type":
+			missing[0] = false
+			if e.typ, ok = text(v); !ok || !plain(e.typ) {
+				return bad("type must be a string")
+			}
+		case "sender":
+			missing[1] = false
+			if e.sender, ok = text(v); !ok || !plain(e.sender) {
+				return bad("sender must be a string")
+			}
+		case "content":
+			missing[2] = false
+			if e.content = v; v[0] != '{' {
+				return bad("content must be an object")
+			}
+		case "depth":
+			missing[3] = false
+			if e.depth, ok = integer(v); !ok || e.depth < 0 {
+				return bad("depth must be an integer between 0 and 2^53-1")
+			}
+		case "prev_events":
+			missing[4] = false
+			if e.prev, ok = references(v, n); !ok {
+				return bad("prev_events must be an array of event ids")
+			}
+			if len(e.prev) > MaxPrev {
+				return bad("prev_events may have %d entries", MaxPrev)
+			}
+		case "auth_events":
+			missing[5] = false
+			if e.auth, ok = references(v, n); !ok {
+				return bad("auth_events must be an array of event ids")
+			}
+			if len(e.auth) > MaxAuth {
+				return bad("auth_events may have %d entries", MaxAuth)
+			}
+		case "room_id":
+			hasRoom = true
+			if e.roomID, ok = text(v); !ok || !validRoomID(e.roomID, n) {
+				return bad("room_id must be a room id")
+			}
+		case "state_key":
+			s, ok := text(v)
+			if !ok || !plain(s) {
+				return bad("state_key must be a string")
+			}
+			e.stateKey = &s
+		case "origin_server_ts":
+			if e.ts, ok = integer(v); !ok || e.ts < 0 {
+				return bad("origin_server_ts must be an integer between 0 and 2^53-1")
+			}
+		case "redacts":
+			e.redacts, _ = text(v)
+		case "event_id":
+			if e.id == "" {
+				if e.id, ok = text(v); !ok || !validEventID(e.id, n) {
+					return bad("event_id must be an event id")
+				}
+			}
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	for i, m := range missing {
+		if m {
+			return signalling.BadJSON("%s is missing", need[i])
 		}
 	}
-	if !top.Get("content").IsObject() {
-		return signalling.BadJSON("content must be an object")
-	}
-	if sk := top.Get("state_key"); sk.Exists() && sk.Type != gjson.String {
-		return signalling.BadJSON("state_key must be a string")
-	}
-	if d := top.Get("depth"); d.Type != gjson.Number || d.Num < 0 || d.Num > MaxDepthVal {
-		return signalling.BadJSON("depth must be an integer between 0 and 2^53-1")
-	}
-	for _, f := range []struct {
-		name string
-		max  int
-	}{{"prev_events", MaxPrev}, {"auth_events", MaxAuth}} {
-		l := top.Get(f.name)
-		if !l.IsArray() {
-			return signalling.BadJSON("%s must be an array", f.name)
+	switch {
+	case n >= 12 && e.isCreate():
+		if hasRoom {
+			return signalling.BadJSON("a create event of room version %s names no room_id", string(e.version))
 		}
-		if n := int(l.Get("#").Int()); n > f.max {
-			return signalling.BadJSON("%s may have %d entries", f.name, f.max)
+		if e.id != "" {
+			e.roomID = "!" + e.id[1:]
 		}
+	case !hasRoom:
+		return signalling.BadJSON("room_id is missing")
 	}
 	return nil
 }
 
+// name finds the id: the reference hash from v3 on, a field before.
+func (e *Event) name(n int) error {
+	if n <= 2 {
+		if e.id == "" {
+			return signalling.BadJSON("event_id is missing")
+		}
+		return nil
+	}
+	e.id = eventID(n, referenceHash(e.raw, e.typ, n))
+	if n >= 12 && e.isCreate() {
+		e.roomID = "!" + e.id[1:]
+	}
+	return nil
+}
+
+func (e *Event) isCreate() bool { return e.Is("m.room.create", "") }
+
+// references reads prev_events or auth_events: ids, or up to v2 pairs of an id and its hashes.
+func references(v []byte, n int) (ids []string, ok bool) {
+	ids = []string{}
+	good := true
+	ok = elements(v, func(x []byte) bool {
+		if n <= 2 {
+			pair := x
+			x = nil
+			elements(pair, func(first []byte) bool { x = first; return false })
+		}
+		id, isText := text(x)
+		if !isText || !validEventID(id, n) {
+			good = false
+			return false
+		}
+		ids = append(ids, id)
+		return true
+	})
+	return ids, ok && good
+}
+
+// plain says that s can be stored and compared everywhere: PostgreSQL has no NUL in text.
+func plain(s string) bool { return strings.IndexByte(s, 0) < 0 }
+
+func validEventID(id string, n int) bool {
+	return len(id) > 1 && len(id) <= MaxIDLength && id[0] == '$' && plain(id) && (n > 2 || strings.IndexByte(id, ':') > 0)
+}
+
+func validRoomID(id string, n int) bool {
+	if len(id) < 2 || id[0] != '!' || !plain(id) {
+		return false
+	}
+	if n < 12 {
+		return strings.IndexByte(id, ':') > 0
+	}
+	return len(id) <= MaxIDLength
+}
+
 func (e *Event) checkBounds() error {
-	if len(e.pdu.JSON()) > MaxSize {
+	if len(e.raw) > MaxSize {
 		return signalling.TooLarge("an event may have %d bytes", MaxSize)
 	}
 	if len(e.typ) > MaxIDLength || len(e.sender) > MaxIDLength || len(e.roomID) > MaxIDLength || (e.stateKey != nil && len(*e.stateKey) > MaxIDLength) {
 		return signalling.TooLarge("type, state_key, sender and room_id may have %d bytes", MaxIDLength)
 	}
-	return nil
-}
-
-// CheckJSON refuses what would mean different things to different parsers: invalid UTF-8, duplicate keys, NUL or lone surrogates
-// are left to the canonical form; depth beyond MaxNesting is refused before anything decodes the value.
-func CheckJSON(raw []byte) error {
-	if !utf8.Valid(raw) {
-		return signalling.NotJSON("not valid UTF-8")
-	}
-	depth, inString := 0, false
-	for i := 0; i < len(raw); i++ {
-		c := raw[i]
-		if inString {
-			switch c {
-			case '\\':
-				i++
-			case '"':
-				inString = false
-			}
-			continue
-		}
-		switch c {
-		case '"':
-			inString = true
-		case '{', '[':
-			if depth++; depth > MaxNesting {
-				return signalling.BadJSON("nested deeper than %d levels", MaxNesting)
-			}
-		case '}', ']':
-			depth--
-		}
-	}
-	if !json.Valid(raw) {
-		return signalling.NotJSON("not valid JSON")
+	if _, _, err := UserID(e.sender); err != nil {
+		return signalling.BadJSON("sender must be a user id").Because(err)
 	}
 	return nil
 }
@@ -222,11 +324,11 @@ func (e *Event) Is(typ, stateKey string) bool {
 	return e.typ == typ && e.stateKey != nil && *e.stateKey == stateKey
 }
 
-// Content is the raw content object.
-func (e *Event) Content() []byte { return e.pdu.Content() }
+// Content is the raw content object. Do not change it.
+func (e *Event) Content() []byte { return e.content }
 
-// JSON is the canonical JSON, as sent to other servers.
-func (e *Event) JSON() []byte { return e.pdu.JSON() }
+// JSON is the canonical JSON, as sent to other servers. Do not change it.
+func (e *Event) JSON() []byte { return e.raw }
 
 // Version is the room version the event was made for.
 func (e *Event) Version() Version { return e.version }
@@ -234,32 +336,37 @@ func (e *Event) Version() Version { return e.version }
 // Redacted says that the content was removed by the redaction algorithm.
 func (e *Event) Redacted() bool { return e.redacted }
 
-// PrevIDs are the ids in prev_events.
-func (e *Event) PrevIDs() []string { return e.pdu.PrevEventIDs() }
+// PrevIDs are the ids in prev_events. Do not change them.
+func (e *Event) PrevIDs() []string { return e.prev }
 
 // AuthIDs are the ids in auth_events; in v12 the create event is always among them.
-func (e *Event) AuthIDs() []string { return e.pdu.AuthEventIDs() }
+func (e *Event) AuthIDs() []string {
+	if e.version.CreateIsRoomID() && !e.isCreate() {
+		return append(append(make([]string, 0, len(e.auth)+1), "$"+e.roomID[1:]), e.auth...)
+	}
+	return e.auth
+}
 
 // Depth is the event's depth in the graph.
-func (e *Event) Depth() int64 { return e.pdu.Depth() }
+func (e *Event) Depth() int64 { return e.depth }
 
 // OriginTS is origin_server_ts, in milliseconds since 1970.
-func (e *Event) OriginTS() int64 { return int64(e.pdu.OriginServerTS()) }
+func (e *Event) OriginTS() int64 { return e.ts }
 
 // Membership is content.membership of an m.room.member event, "" for anything else.
 func (e *Event) Membership() string {
 	if e.typ != "m.room.member" || e.stateKey == nil {
 		return ""
 	}
-	return gjson.GetBytes(e.pdu.Content(), "membership").Str
+	return e.facts().member.membership
 }
 
 // Redacts is the id of the event that e, a redaction, takes the content from.
 func (e *Event) Redacts() string {
 	if e.version.RedactsInContent() {
-		return gjson.GetBytes(e.pdu.Content(), "redacts").Str
+		return textField(e.content, "redacts")
 	}
-	return e.pdu.Redacts()
+	return e.redacts
 }
 
 // Redact gives e as the redaction algorithm of its room version leaves it.
@@ -267,19 +374,11 @@ func (e *Event) Redact() (*Event, error) {
 	if e.redacted {
 		return e, nil
 	}
-	impl, err := e.version.impl()
+	n, err := e.version.number()
 	if err != nil {
 		return nil, err
 	}
-	raw, err := impl.RedactEventJSON(e.pdu.JSON())
-	if err != nil {
-		return nil, err
-	}
-	canonical, err := gmsl.CanonicalJSON(raw)
-	if err != nil {
-		return nil, err
-	}
-	return Load(e.version, e.id, canonical, true)
+	return Load(e.version, e.id, redactTo(nil, e.raw, e.typ, n, true), true)
 }
 
 // ServerOf is the domain part of a user id, room id or event id; "" where there is none.
@@ -296,21 +395,33 @@ func UserID(s string) (localpart, server string, err error) {
 	if len(s) > MaxIDLength {
 		return "", "", signalling.InvalidParam("a user id may have %d bytes", MaxIDLength)
 	}
-	id, perr := spec.NewUserID(s, true)
-	if perr != nil {
-		return "", "", signalling.InvalidParam("%q is not a user id; one looks like @name:server", s).Because(perr)
+	localpart, server, found := strings.Cut(s, ":")
+	if !found || localpart == "" || localpart[0] != '@' || !plain(s) || !utf8.ValidString(s) || !validServer(server) {
+		return "", "", signalling.InvalidParam("%q is not a user id; one looks like @name:server", s)
 	}
-	return id.Local(), string(id.Domain()), nil
+	return localpart[1:], server, nil
 }
 
-// Canonical is the canonical JSON of raw (appendices, "Canonical JSON").
-func Canonical(raw []byte) ([]byte, error) {
-	if err := CheckJSON(raw); err != nil {
-		return nil, err
+// validServer checks a server name: a host name, an IPv4 address or an IPv6 address in brackets, and perhaps a port (appendices,
+// "Server Name").
+func validServer(s string) bool {
+	host, port, hasPort := s, "", false
+	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.HasSuffix(s, "]") {
+		host, port, hasPort = s[:i], s[i+1:], true
 	}
-	out, err := gmsl.CanonicalJSON(raw)
-	if err != nil {
-		return nil, signalling.BadJSON("cannot be written as canonical JSON").Because(err)
+	if hasPort {
+		if p, err := strconv.ParseUint(port, 10, 16); err != nil || p == 0 || len(port) > 5 {
+			return false
+		}
 	}
-	return bytes.Clone(out), nil
+	if len(host) > 2 && host[0] == '[' && host[len(host)-1] == ']' {
+		return strings.Trim(host[1:len(host)-1], "0123456789abcdefABCDEF:.") == ""
+	}
+	for i := 0; i < len(host); i++ {
+		c := host[i]
+		if (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c != '-' && c != '.' {
+			return false
+		}
+	}
+	return host != ""
 }

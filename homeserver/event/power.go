@@ -3,18 +3,15 @@
 package event
 
 import (
-	"encoding/json"
 	"math"
 	"slices"
-
-	gmsl "github.com/matrix-org/gomatrixserverlib"
-	"github.com/matrix-org/gomatrixserverlib/spec"
 )
 
 // Power is who may do what in a room ("m.room.power_levels"), with the creators' rule of v12.
 type Power struct {
-	levels   gmsl.PowerLevelContent
-	creators []string
+	levels   *levels  // nil: there is no power levels event
+	creators []string // who stands above all levels (v12)
+	creator  string   // who has 100 while there is no power levels event
 }
 
 // CreatorLevel stands for "above every level" (v12 creators).
@@ -30,55 +27,79 @@ func PowerOf(s State) (Power, error) {
 	if err != nil {
 		return Power{}, err
 	}
-	var p Power
-	p.levels.Defaults()
-	if create != nil && create.version.CreatorsRule() {
-		p.creators = gmsl.CreatorsFromCreateEvent(create.pdu)
-	}
-	if ev == nil {
-		if create != nil && p.creators == nil {
-			p.levels.Users = map[string]int64{create.sender: 100}
+	return powerOf(create, ev), nil
+}
+
+func powerOf(create, ev *Event) (p Power) {
+	if create != nil {
+		c := create.facts().creators
+		if create.version.CreatorsRule() {
+			p.creators = c
+		} else if len(c) > 0 {
+			p.creator = c[0]
 		}
-		return p, nil
 	}
-	if p.levels, err = gmsl.NewPowerLevelContentFromEvent(ev.pdu); err != nil {
-		p.levels = gmsl.PowerLevelContent{}
-		p.levels.Defaults()
+	if ev != nil {
+		f := ev.facts()
+		if p.levels = f.power; f.powerErr != nil {
+			p.levels = &levels{}
+		}
 	}
-	return p, nil
+	return p
 }
 
 // User is the level of a user.
 func (p Power) User(id string) int64 {
-	if slices.Contains(p.creators, id) {
+	switch {
+	case slices.Contains(p.creators, id):
 		return CreatorLevel
+	case p.levels != nil:
+		return p.levels.user(id)
+	case id == p.creator && id != "":
+		return 100
 	}
-	return p.levels.UserLevel(spec.SenderID(id))
+	return 0
 }
 
 // Event is the level needed to send an event of this type.
-func (p Power) Event(typ string, state bool) int64 { return p.levels.EventLevel(typ, state) }
+func (p Power) Event(typ string, state bool) int64 { return p.levels.event(typ, state) }
 
 // Redact is the level needed to redact other people's events.
-func (p Power) Redact() int64 { return p.levels.Redact }
+func (p Power) Redact() int64 { return p.levels.get("redact") }
 
 // Invite is the level needed to invite.
-func (p Power) Invite() int64 { return p.levels.Invite }
+func (p Power) Invite() int64 { return p.levels.get("invite") }
 
 // Kick is the level needed to kick.
-func (p Power) Kick() int64 { return p.levels.Kick }
+func (p Power) Kick() int64 { return p.levels.get("kick") }
 
 // Ban is the level needed to ban.
-func (p Power) Ban() int64 { return p.levels.Ban }
+func (p Power) Ban() int64 { return p.levels.get("ban") }
 
 // Notification is the level needed to notify by this key, e.g. "room".
-func (p Power) Notification(key string) int64 { return p.levels.NotificationLevel(key) }
-
-// Creators are the users whom a create event makes creators (v12), the sender first.
-func Creators(create *Event) []string {
-	var c struct {
-		Additional []string `json:"additional_creators"`
+func (p Power) Notification(key string) int64 {
+	if p.levels != nil {
+		if v, ok := p.levels.notifications[key]; ok {
+			return v
+		}
 	}
-	_ = json.Unmarshal(create.Content(), &c)
-	return append([]string{create.sender}, c.Additional...)
+	return 50
+}
+
+// Creators are the users whom a create event makes creators: in v12 the sender and content.additional_creators, before v11
+// content.creator, in v11 the sender.
+func Creators(create *Event) []string {
+	if create.version.CreatorInContent() {
+		return []string{textField(create.content, "creator")}
+	}
+	out := []string{create.sender}
+	if create.version.CreatorsRule() {
+		elements(field(create.content, "additional_creators"), func(v []byte) bool {
+			if s, ok := text(v); ok {
+				out = append(out, s)
+			}
+			return true
+		})
+	}
+	return out
 }

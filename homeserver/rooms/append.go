@@ -91,11 +91,11 @@ func (s *Service) append(ctx context.Context, roomID string, drafts []Draft) ([]
 // planned is one event on its way to the store.
 type planned struct {
 	stored  *Stored
-	before  *Head
 	after   *Head
 	changes []Change
 	groups  []*group // made on the way, to be stored
 	redact  *redaction
+	foreign bool // inserted, not appended
 }
 
 // redaction is what a redaction event does to its target.
@@ -131,6 +131,11 @@ func (r *Room) build(ctx context.Context, drafts []Draft, done chan error) (ids 
 	r.used = r.s.clock.Now()
 	head := r.next
 	var plan []planned
+	defer func() {
+		if !queued {
+			r.s.pending.drop(plan)
+		}
+	}()
 	for _, d := range drafts {
 		p, same, err := r.plan(ctx, head, d)
 		if err != nil {
@@ -182,15 +187,14 @@ func (r *Room) plan(ctx context.Context, head *Head, d Draft) (p planned, same s
 		return p, "", err
 	}
 	if d.Type == "m.room.redaction" {
-		if p.redact, err = r.redaction(ctx, e, head, true); err != nil {
+		if p.redact, err = r.redaction(ctx, e, state, true); err != nil {
 			return p, "", err
 		}
 	}
-	nid, err := r.s.store.NID(ctx)
+	nid, err := r.nid(ctx, 0)
 	if err != nil {
 		return p, "", err
 	}
-	p.before = head
 	p.stored = &Stored{Event: e, NID: nid, StateBefore: head.StateGroup(), StateAfter: head.StateGroup(), Device: d.Device, TxnID: d.TxnID}
 	err = r.advance(ctx, &p, head, []Extremity{{NID: nid, ID: e.ID(), Depth: e.Depth()}}, ext)
 	return p, "", err
@@ -215,7 +219,6 @@ func (r *Room) advance(ctx context.Context, p *planned, head *Head, ext, gone []
 		if err != nil {
 			return err
 		}
-		r.s.groups.Add(g.id, g)
 		after.group, p.groups = g, []*group{g}
 		p.changes = []Change{{Key: e.Key(), New: Ref{e.NID, e.ID()}, Old: old}}
 		if m := e.Membership(); m != "" {
@@ -225,7 +228,7 @@ func (r *Room) advance(ctx context.Context, p *planned, head *Head, ext, gone []
 		st.StateAfter = g.id
 		p.stored = &st
 	}
-	r.s.keep(p.stored)
+	r.s.pending.addEvent(p.stored)
 	p.after = &after
 	return nil
 }
@@ -263,8 +266,17 @@ func (r *Room) enqueue(plan []planned, extra func(*storage.Tx) error, head *Head
 				st := *p.stored
 				st.Pos = heads[i].pos
 				r.s.keep(&st)
+				for _, g := range p.groups {
+					r.s.groups.Add(g.id, g)
+					if g.resolves != "" {
+						r.s.resolved.Add(g.resolves, g.id)
+					}
+				}
 				if p.redact != nil {
 					red := *p.redact.target
+					if cur, ok := r.s.events.Get(red.NID); ok {
+						red = *cur // the target may have been committed since
+					}
 					red.Event, red.RedactedBy = p.redact.done, st.ID()
 					r.s.keep(&red)
 				}
@@ -279,6 +291,7 @@ func (r *Room) enqueue(plan []planned, extra func(*storage.Tx) error, head *Head
 				tx.Note(storage.Note{Pos: st.Pos, Kind: storage.NoteEvent, User: st.Sender(), Device: st.Device, Room: r.ID, Value: c})
 			}
 			r.head.Store(last)
+			r.s.pending.drop(plan)
 		})
 		return nil
 	}
@@ -289,7 +302,7 @@ func (r *Room) enqueue(plan []planned, extra func(*storage.Tx) error, head *Head
 		done(err)
 	}); err != nil {
 		r.next = from
-		r.s.unkeep(plan)
+		r.s.pending.drop(plan)
 		return err
 	}
 	return nil
@@ -307,18 +320,7 @@ func extNIDs(h *Head) []int64 {
 func (r *Room) abandon(plan []planned) {
 	r.poisoned.Store(true)
 	r.s.giveUp(r)
-	r.s.unkeep(plan)
-}
-
-// unkeep forgets events and groups that were never stored.
-func (s *Service) unkeep(plan []planned) {
-	for _, p := range plan {
-		s.events.Remove(p.stored.NID)
-		s.byID.Remove(p.stored.ID())
-		for _, g := range p.groups {
-			s.groups.Remove(g.id)
-		}
-	}
+	r.s.pending.drop(plan)
 }
 
 // write puts one event into the transaction.
@@ -348,9 +350,14 @@ func (r *Room) write(tx *storage.Tx, p *planned) (int64, error) {
 			}
 		}
 	}
+	if e.Status != storage.StatusOK {
+		return pos, nil
+	}
 	if rel := gjson.GetBytes(e.Content(), "m\\.relates_to"); rel.IsObject() {
-		if target := rel.Get("event_id"); target.Type == gjson.String && len(target.Str) <= event.MaxIDLength {
-			if err := tx.InsertRelation(r.NID, e.NID, target.Str, truncate(rel.Get("rel_type").Str)); err != nil {
+		// What does not fit into the columns relates to nothing.
+		target, kind := rel.Get("event_id"), rel.Get("rel_type")
+		if target.Type == gjson.String && fits(target.Str) && fits(kind.Str) {
+			if err := tx.InsertRelation(r.NID, e.NID, target.Str, kind.Str); err != nil {
 				return 0, err
 			}
 		}
@@ -360,7 +367,7 @@ func (r *Room) write(tx *storage.Tx, p *planned) (int64, error) {
 			return 0, err
 		}
 	}
-	if event.ServerOf(e.Sender()) == r.s.signer.Server {
+	if !p.foreign && event.ServerOf(e.Sender()) == r.s.signer.Server {
 		for _, server := range p.after.members.servers {
 			if server == r.s.signer.Server {
 				continue
@@ -374,16 +381,12 @@ func (r *Room) write(tx *storage.Tx, p *planned) (int64, error) {
 	return pos, nil
 }
 
-func truncate(s string) string {
-	if len(s) > event.MaxIDLength {
-		return s[:event.MaxIDLength]
-	}
-	return s
-}
+func fits(s string) bool { return len(s) <= event.MaxIDLength && strings.IndexByte(s, 0) < 0 }
 
 // redaction works out what a redaction does: whoever may redact in the room, or sent the target, takes its content away. strict says
-// that a redaction which may not do so is refused (ours); otherwise it just does nothing (another server's).
-func (r *Room) redaction(ctx context.Context, e *event.Event, head *Head, strict bool) (*redaction, error) {
+// that a redaction which may not do so is refused (ours); otherwise it just does nothing (another server's, which answers for all of
+// its users: room version 3, "Handling redactions").
+func (r *Room) redaction(ctx context.Context, e *event.Event, state event.State, strict bool) (*redaction, error) {
 	m, err := r.s.byEventID(ctx, r, e.Redacts())
 	if err != nil {
 		return nil, err
@@ -395,11 +398,12 @@ func (r *Room) redaction(ctx context.Context, e *event.Event, head *Head, strict
 		}
 		return nil, nil
 	}
-	power, err := event.PowerOf(headState{ctx, r, head})
+	power, err := event.PowerOf(state)
 	if err != nil {
 		return nil, err
 	}
-	if target.Is("m.room.create", "") || (target.Sender() != e.Sender() && power.User(e.Sender()) < power.Redact()) {
+	own := target.Sender() == e.Sender() || !strict && event.ServerOf(target.Sender()) == event.ServerOf(e.Sender())
+	if target.Is("m.room.create", "") || !own && power.User(e.Sender()) < power.Redact() {
 		if strict {
 			return nil, signalling.Forbidden("you may not redact this event")
 		}

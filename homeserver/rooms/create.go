@@ -70,10 +70,18 @@ func (s *Service) Create(ctx context.Context, n NewRoom) (string, error) {
 	first.stored = &Stored{Event: e, NID: enid}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.floor = enid
+	var plan []planned
+	queued := false
+	defer func() {
+		if !queued {
+			s.pending.drop(plan)
+		}
+	}()
 	if err := r.advance(ctx, &first, empty, []Extremity{{NID: enid, ID: e.ID(), Depth: e.Depth()}}, nil); err != nil {
 		return "", err
 	}
-	plan := []planned{first}
+	plan = []planned{first}
 	for _, d := range n.Drafts {
 		p, same, err := r.plan(ctx, plan[len(plan)-1].after, d)
 		if err != nil {
@@ -114,6 +122,7 @@ func (s *Service) Create(ctx context.Context, n NewRoom) (string, error) {
 	if err := r.enqueue(plan, extra, plan[len(plan)-1].after, func(err error) { done <- err }); err != nil {
 		return "", err
 	}
+	queued = true
 	select {
 	case err := <-done:
 		if err != nil {

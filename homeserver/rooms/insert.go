@@ -7,18 +7,32 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sort"
+	"strings"
 
 	"github.com/trunkboard/trunkboard/homeserver/event"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/signalling"
 )
 
-// Insert adds events that somebody else built to a room, in an order in which each comes after its prev_events (an event whose
-// prev_events are not known is an error: fetch them first). Each is authorised by its auth events, by the state before it, and by the
-// current state (server-server API, "Checks performed on receipt of a PDU"): one that fails the first two is stored as rejected, one
-// that fails the third as soft-failed; neither is shown to clients nor moves the room. Events that are already there are passed over.
-// Signatures are the caller's to check. The answer holds one status per event.
+// Missing says that an event cannot be inserted before others are there: fetch them first.
+type Missing struct {
+	Event string
+	IDs   []string // of prev_events and auth_events
+}
+
+// Error names the missing events.
+func (m *Missing) Error() string {
+	return fmt.Sprintf("rooms: event %s needs %s first", m.Event, strings.Join(m.IDs, ", "))
+}
+
+// Insert adds events that somebody else built to a room, all or none, in an order in which each comes after its prev_events (an event
+// whose prev_events or auth_events are not known is an error, a *Missing). Each is authorised by its auth events, by the state before
+// it, and by the room's state as the events before it left it (server-server API, "Checks performed on receipt of a PDU"): one that
+// fails the first two is stored as rejected, one that fails the third as soft-failed; neither is shown to clients nor moves the room.
+// Events that are already there are passed over. Signatures are the caller's to check. The answer holds one status per event.
+//
+// What a batch does to the room's current state is told with the event that did it while the room is in one line, and with the last
+// accepted event of the batch while it is forked: forks are resolved once a batch.
 func (s *Service) Insert(ctx context.Context, roomID string, events []*event.Event) ([]storage.Status, error) {
 	for try := 0; ; try++ {
 		r, err := s.Room(ctx, roomID)
@@ -37,7 +51,10 @@ func (s *Service) Insert(ctx context.Context, roomID string, events []*event.Eve
 		if (errors.Is(err, errStale) || errors.Is(err, storage.ErrConflict)) && try < 5 {
 			continue
 		}
-		return st, err
+		if err != nil {
+			return nil, err
+		}
+		return st, nil
 	}
 }
 
@@ -48,32 +65,17 @@ func (r *Room) insert(ctx context.Context, events []*event.Event, done chan erro
 		return nil, false, errStale
 	}
 	r.used = r.s.clock.Now()
-	head := r.next
-	fresh := map[string]*Stored{} // of this batch
-	find := func(ids []string) (map[string]*Stored, error) {
-		found := make(map[string]*Stored, len(ids))
-		var rest []string
-		for _, id := range ids {
-			if e := fresh[id]; e != nil {
-				found[id] = e
-			} else {
-				rest = append(rest, id)
-			}
+	b := &batch{ctx: ctx, r: r, head: r.next, ext: slices.Clone(r.next.ext), after: map[int64]int64{}, resolver: resolver{ctx: ctx, r: r, known: map[string]*resolution{}}}
+	defer func() {
+		if !queued {
+			r.s.pending.drop(b.plan)
 		}
-		more, err := r.s.byEventID(ctx, r, rest...)
-		for id, e := range more {
-			found[id] = e
-		}
-		return found, err
-	}
-	var plan []planned
-	ext := slices.Clone(head.ext)
-	extState := map[int64]int64{} // extremity -> state group after it
+	}()
 	for _, e := range events {
 		if e.RoomID() != r.ID || e.Version() != r.Version {
 			return nil, false, signalling.InvalidParam("event %s is not of room %s", e.ID(), r.ID)
 		}
-		there, err := find([]string{e.ID()})
+		there, err := r.s.byEventID(ctx, r, e.ID())
 		if err != nil {
 			return nil, false, err
 		}
@@ -81,80 +83,76 @@ func (r *Room) insert(ctx context.Context, events []*event.Event, done chan erro
 			out = append(out, old.Status)
 			continue
 		}
-		p, status, err := r.planForeign(ctx, e, head, find)
+		status, err := b.add(e)
 		if err != nil {
 			return nil, false, err
 		}
 		out = append(out, status)
-		fresh[e.ID()] = p.stored
-		if status == storage.StatusOK {
-			ext = slices.DeleteFunc(ext, func(x Extremity) bool { return slices.Contains(e.PrevIDs(), x.ID) })
-			ext = append(ext, Extremity{NID: p.stored.NID, ID: e.ID(), Depth: e.Depth()})
-			extState[p.stored.NID] = p.stored.StateAfter
-			if e.Type() == "m.room.redaction" && e.Redacts() != "" {
-				if p.redact, err = r.redaction(ctx, e, head, false); err != nil {
-					return nil, false, err
-				}
-			}
-		}
-		plan = append(plan, p)
 	}
-	if len(plan) == 0 {
+	if len(b.plan) == 0 {
 		return out, false, nil
 	}
-	after, changes, grp, err := r.settle(ctx, head, ext, extState)
-	if err != nil {
-		return nil, false, err
+	if b.forked {
+		if err := b.settle(b.last); err != nil {
+			return nil, false, err
+		}
 	}
-	// The last event of the batch carries what the batch did to the current state.
-	last := len(plan) - 1
-	for i := range plan {
-		plan[i].before, plan[i].after = head, head
+	for i := range b.plan { // what follows an event that the batch settled stands on the head it left
+		p := &b.plan[i]
+		if p.after == nil {
+			p.after = b.start(i)
+		}
 	}
-	plan[last].after = after
-	plan[last].changes = changes
-	if grp != nil {
-		plan[last].groups = append(plan[last].groups, grp)
-	}
-	return out, true, r.enqueue(plan, nil, after, func(err error) { done <- err })
+	return out, true, r.enqueue(b.plan, nil, b.head, func(err error) { done <- err })
 }
 
-// planForeign finds the state before e and authorises it.
-func (r *Room) planForeign(ctx context.Context, e *event.Event, head *Head, find func([]string) (map[string]*Stored, error)) (p planned, status storage.Status, err error) {
-	prev, err := find(e.PrevIDs())
+// batch is an Insert under way. The room's lock is held.
+type batch struct {
+	ctx    context.Context
+	r      *Room
+	plan   []planned
+	head   *Head // as settled last
+	ext    []Extremity
+	after  map[int64]int64 // state group after extremities that the batch looked at
+	last   int             // the newest accepted event
+	forked bool            // ext has moved on from head
+	resolver
+}
+
+// start is the head that event i of the plan found.
+func (b *batch) start(i int) *Head {
+	for i--; i >= 0; i-- {
+		if b.plan[i].after != nil {
+			return b.plan[i].after
+		}
+	}
+	return b.r.next
+}
+
+// add plans one event.
+func (b *batch) add(e *event.Event) (status storage.Status, err error) {
+	r := b.r
+	p := planned{foreign: true}
+	defer func() {
+		if err != nil {
+			r.s.pending.drop([]planned{p})
+		}
+	}()
+	prev, auth, err := b.ancestors(e)
 	if err != nil {
-		return p, 0, err
+		return 0, err
 	}
 	var groups []int64
-	for _, id := range e.PrevIDs() {
-		x := prev[id]
-		if x == nil || x.StateAfter == 0 {
-			return p, 0, fmt.Errorf("event %s: its previous event %s is not known", e.ID(), id)
-		}
-		if !slices.Contains(groups, x.StateAfter) {
-			groups = append(groups, x.StateAfter)
-		}
-	}
-	if len(groups) == 0 {
-		return p, 0, signalling.BadJSON("event %s has no previous events", e.ID())
-	}
-	before, made, err := r.resolve(ctx, groups)
-	if err != nil {
-		return p, 0, err
-	}
-	if made != nil {
-		p.groups = append(p.groups, made)
-	}
-	auth, err := find(e.AuthIDs())
-	if err != nil {
-		return p, 0, err
+	floor := r.floor
+	for _, x := range prev {
+		floor = max(floor, x.NID)
+		groups = addGroup(groups, x.StateAfter)
 	}
 	byAuth := event.EventsState{}
-	for _, id := range e.AuthIDs() {
-		a := auth[id]
-		if a == nil {
-			return p, 0, fmt.Errorf("event %s: its auth event %s is not known", e.ID(), id)
-		}
+	list := make([]*event.Event, 0, len(auth))
+	for _, a := range auth {
+		floor = max(floor, a.NID)
+		list = append(list, a.Event)
 		if a.Status == storage.StatusRejected {
 			status = storage.StatusRejected
 		}
@@ -162,230 +160,211 @@ func (r *Room) planForeign(ctx context.Context, e *event.Event, head *Head, find
 			byAuth[a.Key()] = a.Event
 		}
 	}
-	for _, st := range []event.State{byAuth, groupView{ctx, r, before}} {
-		if status != storage.StatusOK {
-			break
-		}
-		if err := event.Authorise(e, st); err != nil {
-			if !refused(err) {
-				return p, 0, err
-			}
-			status = storage.StatusRejected
-		}
-	}
-	if status == storage.StatusOK && !(len(groups) == 1 && groups[0] == head.StateGroup()) {
-		if err := event.Authorise(e, headState{ctx, r, head}); err != nil {
-			if !refused(err) {
-				return p, 0, err
-			}
-			status = storage.StatusSoftFailed
-		}
-	}
-	nid, err := r.s.store.NID(ctx)
+	before, err := b.resolve(groups)
 	if err != nil {
-		return p, 0, err
+		return 0, err
 	}
-	p.stored = &Stored{Event: e, NID: nid, Status: status, StateBefore: before, StateAfter: before}
+	if before.id == 0 {
+		if p.groups, err = b.store(before); err != nil {
+			return 0, err
+		}
+	}
+	if status == storage.StatusOK {
+		if status, err = judge(storage.StatusRejected, event.CheckAuthEvents(e, list)); err != nil {
+			return 0, err
+		}
+	}
+	for _, st := range []event.State{byAuth, groupView{b.ctx, r, before.id}} {
+		if status == storage.StatusOK {
+			if status, err = judge(storage.StatusRejected, event.Authorise(e, st)); err != nil {
+				return 0, err
+			}
+		}
+	}
+	current, err := b.groups()
+	if err != nil {
+		return 0, err
+	}
+	if status == storage.StatusOK && !slices.Equal(current, groups) {
+		if status, err = judge(storage.StatusSoftFailed, event.Authorise(e, currentView{b, current})); err != nil {
+			return 0, err
+		}
+	}
+	nid, err := r.nid(b.ctx, floor)
+	if err != nil {
+		return 0, err
+	}
+	p.stored = &Stored{Event: e, NID: nid, Status: status, StateBefore: before.id, StateAfter: before.id}
 	if e.IsState() && status != storage.StatusRejected {
-		parent, err := r.s.group(ctx, before)
+		parent, err := r.s.group(b.ctx, before.id)
 		if err != nil {
-			return p, 0, err
+			return 0, err
 		}
-		g, err := r.s.newGroup(ctx, parent, map[event.Key]Ref{e.Key(): {nid, e.ID()}}, nil)
+		g, err := r.s.newGroup(b.ctx, parent, map[event.Key]Ref{e.Key(): {nid, e.ID()}}, nil)
 		if err != nil {
-			return p, 0, err
+			return 0, err
 		}
-		r.s.groups.Add(g.id, g)
 		p.groups = append(p.groups, g)
 		p.stored.StateAfter = g.id
 	}
-	r.s.keep(p.stored)
-	return p, status, nil
+	r.s.pending.addEvent(p.stored)
+	b.plan = append(b.plan, p)
+	if status != storage.StatusOK {
+		return status, nil
+	}
+	return status, b.move(prev)
 }
 
-func refused(err error) bool {
-	var e *signalling.Error
-	return errors.As(err, &e) && e.Code == "M_FORBIDDEN"
-}
-
-// groupView shows the state of a group to the auth rules.
-type groupView struct {
-	ctx context.Context
-	r   *Room
-	id  int64
-}
-
-func (v groupView) Event(k event.Key) (*event.Event, error) {
-	ref, ok, err := v.r.s.groupGet(v.ctx, v.id, k)
-	if err != nil || !ok {
-		return nil, err
-	}
-	e, err := v.r.ByRef(v.ctx, ref)
-	if e == nil {
-		return nil, err
-	}
-	return e.Event, err
-}
-
-// resolve finds the state group that several groups resolve to; made is the new group when none of them is the answer.
-func (r *Room) resolve(ctx context.Context, ids []int64) (id int64, made *group, err error) {
-	if len(ids) == 1 {
-		return ids[0], nil, nil
-	}
-	ids = slices.Clone(ids)
-	slices.Sort(ids)
-	key := fmt.Sprint(ids)
-	if id, ok := r.s.resolved.Get(key); ok {
-		return id, nil, nil
-	}
-	keys, err := r.s.diverging(ctx, ids)
+// move puts the event planned last onto the room's extremities, in the place of those it builds on.
+func (b *batch) move(prev []*Stored) error {
+	b.last = len(b.plan) - 1
+	p := &b.plan[b.last]
+	gone, err := b.covered(prev)
 	if err != nil {
-		return 0, nil, err
+		return err
 	}
-	nids := map[string]int64{}
-	sets := make([]map[event.Key]string, len(ids))
-	for i, g := range ids {
-		sets[i] = map[event.Key]string{}
-		for k := range keys {
-			ref, ok, err := r.s.groupGet(ctx, g, k)
-			if err != nil {
-				return 0, nil, err
-			}
-			if ok {
-				sets[i][k] = ref.ID
-				nids[ref.ID] = ref.NID
-			}
+	b.ext = slices.DeleteFunc(b.ext, func(x Extremity) bool { return gone[x.NID] })
+	b.ext = append(b.ext, Extremity{NID: p.stored.NID, ID: p.stored.ID(), Depth: p.stored.Depth()})
+	b.after[p.stored.NID] = p.stored.StateAfter
+	b.forked = true
+	if e := p.stored; e.Type() == "m.room.redaction" && e.Redacts() != "" {
+		if p.redact, err = b.r.redaction(b.ctx, e.Event, groupView{b.ctx, b.r, e.StateBefore}, false); err != nil {
+			return err
 		}
 	}
-	var readErr error
-	agreed := func(k event.Key) string {
-		ref, _, err := r.s.groupGet(ctx, ids[0], k)
-		if err != nil {
-			readErr = err
-		}
-		nids[ref.ID] = ref.NID
-		return ref.ID
+	if len(b.ext) == 1 {
+		return b.settle(b.last)
 	}
-	rejected := map[string]bool{}
-	fetch := func(want []string) ([]*event.Event, error) {
-		m, err := r.s.byEventID(ctx, r, want...)
+	return nil
+}
+
+// covered collects what an event with these prev_events stands on: the prev_events themselves, and, through those that were not
+// accepted, what lies behind them.
+func (b *batch) covered(prev []*Stored) (map[int64]bool, error) {
+	gone := map[int64]bool{}
+	left := len(b.ext)
+	for len(prev) > 0 && left > 0 {
+		var next []string
+		for _, x := range prev {
+			if gone[x.NID] {
+				continue
+			}
+			gone[x.NID] = true
+			if x.Status != storage.StatusOK {
+				next = append(next, x.PrevIDs()...)
+			} else if slices.ContainsFunc(b.ext, func(y Extremity) bool { return y.NID == x.NID }) {
+				left--
+			}
+		}
+		if len(next) == 0 {
+			break
+		}
+		found, err := b.r.s.byEventID(b.ctx, b.r, next...)
 		if err != nil {
 			return nil, err
 		}
-		out := make([]*event.Event, 0, len(m))
-		for id, e := range m {
-			rejected[id] = e.Status == storage.StatusRejected
-			nids[id] = e.NID
-			out = append(out, e.Event)
-		}
-		return out, nil
-	}
-	state, err := event.Resolve(r.Version, sets, agreed, fetch, func(id string) bool { return rejected[id] })
-	if err = errors.Join(err, readErr); err != nil {
-		return 0, nil, err
-	}
-	// Build on the group that is nearest to the answer.
-	best, bestChanges := -1, map[event.Key]Ref(nil)
-	for i := range ids {
-		ch := map[event.Key]Ref{}
-		for k := range keys {
-			if state[k] != sets[i][k] {
-				ch[k] = Ref{nids[state[k]], state[k]}
-			}
-		}
-		if best < 0 || len(ch) < len(bestChanges) {
-			best, bestChanges = i, ch
+		prev = prev[:0:0]
+		for _, x := range found {
+			prev = append(prev, x)
 		}
 	}
-	if len(bestChanges) == 0 {
-		r.s.resolved.Add(key, ids[best])
-		return ids[best], nil, nil
-	}
-	parent, err := r.s.group(ctx, ids[best])
-	if err != nil {
-		return 0, nil, err
-	}
-	whole, err := r.s.groupState(ctx, parent.id)
-	if err != nil {
-		return 0, nil, err
-	}
-	g, err := r.s.newGroup(ctx, parent, bestChanges, whole.with(bestChanges))
-	if err != nil {
-		return 0, nil, err
-	}
-	r.s.groups.Add(g.id, g)
-	// Not remembered in resolved: until the commit the group exists only here.
-	return g.id, g, nil
+	return gone, nil
 }
 
-// settle works out the head that a batch leaves: its extremities, and the state that they resolve to.
-func (r *Room) settle(ctx context.Context, head *Head, ext []Extremity, after map[int64]int64) (*Head, []Change, *group, error) {
-	var groups []int64
-	for _, x := range ext {
-		g, ok := after[x.NID]
+// ancestors loads the events that e names; *Missing when one is not there or, for prev_events, has no state.
+func (b *batch) ancestors(e *event.Event) (prev, auth []*Stored, err error) {
+	if len(e.PrevIDs()) == 0 {
+		return nil, nil, signalling.BadJSON("event %s has no previous events", e.ID())
+	}
+	ids := e.AuthIDs()
+	found, err := b.r.s.byEventID(b.ctx, b.r, append(slices.Clone(ids), e.PrevIDs()...)...)
+	if err != nil {
+		return nil, nil, err
+	}
+	var missing []string
+	for _, id := range e.PrevIDs() {
+		if x := found[id]; x == nil || x.StateAfter == 0 {
+			missing = append(missing, id)
+		} else {
+			prev = append(prev, x)
+		}
+	}
+	for _, id := range ids {
+		if x := found[id]; x == nil {
+			missing = append(missing, id)
+		} else {
+			auth = append(auth, x)
+		}
+	}
+	if len(missing) > 0 {
+		return nil, nil, &Missing{Event: e.ID(), IDs: missing}
+	}
+	return prev, auth, nil
+}
+
+// groups are the state groups after the extremities, in order and each once.
+func (b *batch) groups() (ids []int64, err error) {
+	for _, x := range b.ext {
+		g, ok := b.after[x.NID]
 		if !ok {
-			m, err := r.s.byNID(ctx, r.Version, x.NID)
+			m, err := b.r.s.byNID(b.ctx, b.r.Version, x.NID)
 			if err != nil {
-				return nil, nil, nil, err
+				return nil, err
 			}
 			if m[x.NID] == nil {
-				return nil, nil, nil, fmt.Errorf("extremity %d is not there", x.NID)
+				return nil, fmt.Errorf("extremity %d is not there", x.NID)
 			}
 			g = m[x.NID].StateAfter
+			b.after[x.NID] = g
 		}
-		if !slices.Contains(groups, g) {
-			groups = append(groups, g)
-		}
+		ids = addGroup(ids, g)
 	}
-	id, made, err := r.resolve(ctx, groups)
+	return ids, nil
+}
+
+// addGroup adds an id to a list that is in order and holds each once.
+func addGroup(ids []int64, id int64) []int64 {
+	if i, found := slices.BinarySearch(ids, id); !found {
+		ids = slices.Insert(ids, i, id)
+	}
+	return ids
+}
+
+// judge turns the answer of a check into a status: refused, or fine, or an error of our own.
+func judge(refusal storage.Status, err error) (storage.Status, error) {
+	var e *signalling.Error
+	switch {
+	case err == nil:
+		return storage.StatusOK, nil
+	case errors.As(err, &e) && e.Code == "M_FORBIDDEN":
+		return refusal, nil
+	}
+	return refusal, err
+}
+
+// settle works out the head that the extremities leave, and notes what changed with event i of the plan.
+func (b *batch) settle(i int) error {
+	b.forked = false
+	groups, err := b.groups()
 	if err != nil {
-		return nil, nil, nil, err
+		return err
 	}
-	next := *head
-	next.ext, next.pos = ext, 0
-	if id == head.StateGroup() {
-		return &next, nil, made, nil
-	}
-	g, err := r.s.group(ctx, id)
+	res, err := b.resolve(groups)
 	if err != nil {
-		return nil, nil, nil, err
+		return err
 	}
-	next.group = g
-	keys, err := r.s.diverging(ctx, []int64{head.StateGroup(), id})
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	diff := map[event.Key]Ref{}
-	var changes []Change
-	for k := range keys {
-		ref, _, err := r.s.groupGet(ctx, id, k)
+	p := &b.plan[i]
+	if res.id == 0 {
+		made, err := b.store(res)
 		if err != nil {
-			return nil, nil, nil, err
+			return err
 		}
-		old, _ := head.state.get(k)
-		if ref.NID == old.NID {
-			continue
-		}
-		diff[k] = ref
-		changes = append(changes, Change{Key: k, New: ref, Old: old})
+		p.groups = append(p.groups, made...)
 	}
-	sort.Slice(changes, func(i, j int) bool { return changes[i].New.NID < changes[j].New.NID })
-	next.state = head.state.with(diff)
-	for _, c := range changes {
-		if c.Key.Type != "m.room.member" {
-			continue
-		}
-		m := "leave"
-		if c.New.NID != 0 {
-			e, err := r.ByRef(ctx, c.New)
-			if err != nil {
-				return nil, nil, nil, err
-			}
-			if e != nil {
-				m = e.Membership()
-			}
-		}
-		next.members = next.members.with(c.Key.StateKey, m)
+	if p.changes, p.after, err = b.r.moved(b.ctx, b.head, res.id); err != nil {
+		return err
 	}
-	return &next, changes, made, nil
+	p.after.ext = slices.Clone(b.ext)
+	b.head = p.after
+	return nil
 }

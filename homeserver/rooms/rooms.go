@@ -50,21 +50,22 @@ type Service struct {
 
 	profile Profile
 
-	mu     sync.Mutex
-	rooms  map[string]*Room
-	load   singleflight.Group
-	sends  singleflight.Group // sends under way, by transaction id
-	events *lru.Cache[int64, *Stored]
-	byID   *lru.Cache[string, int64]
-	groups *lru.Cache[int64, *group]
-	users  *userIndex
+	mu      sync.Mutex
+	rooms   map[string]*Room
+	load    singleflight.Group
+	sends   singleflight.Group // sends under way, by transaction id
+	events  *lru.Cache[int64, *Stored]
+	byID    *lru.Cache[string, int64]
+	groups  *lru.Cache[int64, *group]
+	pending *pending
+	users   *userIndex
 
 	resolved *lru.Cache[string, int64] // state groups that resolve to one of themselves
 }
 
 // New opens the rooms of server, making its signing key when there is none.
 func New(ctx context.Context, store *storage.Store, server string, clock signalling.Clock, log *slog.Logger) (*Service, error) {
-	s := &Service{store: store, clock: clock, log: log, rooms: map[string]*Room{}}
+	s := &Service{store: store, clock: clock, log: log, rooms: map[string]*Room{}, pending: newPending()}
 	s.events, _ = lru.New[int64, *Stored](eventCache)
 	s.byID, _ = lru.New[string, int64](eventCache)
 	s.groups, _ = lru.New[int64, *group](groupCache)
@@ -134,6 +135,8 @@ func (s *Service) byNID(ctx context.Context, v event.Version, nids ...int64) (ma
 	for _, n := range nids {
 		if e, ok := s.events.Get(n); ok {
 			out[n] = e
+		} else if e := s.pending.event(n); e != nil {
+			out[n] = e
 		} else {
 			miss = append(miss, n)
 		}
@@ -160,15 +163,19 @@ func (s *Service) byEventID(ctx context.Context, r *Room, ids ...string) (map[st
 	out := make(map[string]*Stored, len(ids))
 	var miss []string
 	for _, id := range ids {
+		var e *Stored
 		if n, ok := s.byID.Get(id); ok {
-			if e, ok := s.events.Get(n); ok {
-				if e.RoomID() == r.ID {
-					out[id] = e
-				}
-				continue
-			}
+			e, _ = s.events.Get(n)
 		}
-		miss = append(miss, id)
+		if e == nil {
+			e = s.pending.byID(id)
+		}
+		switch {
+		case e == nil:
+			miss = append(miss, id)
+		case e.RoomID() == r.ID:
+			out[id] = e
+		}
 	}
 	if len(miss) == 0 {
 		return out, nil
@@ -200,6 +207,8 @@ type Room struct {
 	mu   sync.Mutex
 	next *Head // the head that the next append builds on; ahead of head while commits are under way
 	used time.Time
+	// floor is the highest nid seen in the room: new ones are higher.
+	floor int64
 
 	poisoned atomic.Bool // given up: what is queued fails, whoever comes finds the room again
 
@@ -247,6 +256,7 @@ func (s *Service) loadRoom(ctx context.Context, id string) (*Room, error) {
 	base := make(map[event.Key]Ref, len(refs))
 	for _, x := range refs {
 		base[event.Key{Type: x.Type, StateKey: x.StateKey}] = Ref{x.EventNID, x.EventID}
+		r.floor = max(r.floor, x.EventNID)
 	}
 	h.state = &stateMap{base: base, size: len(base)}
 	if h.group, err = s.group(ctx, row.StateGroup); err != nil {
@@ -267,6 +277,7 @@ func (s *Service) loadRoom(ctx context.Context, id string) (*Room, error) {
 			return nil, fmt.Errorf("room %s: extremity %d is not there", id, n)
 		}
 		h.ext = append(h.ext, Extremity{NID: n, ID: e.ID(), Depth: e.Depth()})
+		r.floor = max(r.floor, n)
 	}
 	r.next = h
 	r.head.Store(h)

@@ -72,10 +72,12 @@ func (m *stateMap) each(f func(event.Key, Ref)) {
 	}
 }
 
-// group is a state group in memory: see the schema. base is 0 for a group that holds its whole state.
+// group is a state group in memory: see the schema. base is 0 for a group that holds its whole state. A Ref in delta with a negative
+// NID says that a piece of state is not there any more; -NID is the event that was.
 type group struct {
 	id, base, height int64
 	delta            map[event.Key]Ref
+	resolves         string // the groups that it is the resolution of, while its commit is under way
 }
 
 func (g *group) row(roomNID int64) storage.StateGroup {
@@ -94,15 +96,25 @@ func (s *Service) group(ctx context.Context, id int64) (*group, error) {
 	if g, ok := s.groups.Get(id); ok {
 		return g, nil
 	}
+	if g := s.pending.group(id); g != nil {
+		return g, nil
+	}
 	row, err := s.store.StateGroup(ctx, id)
 	if err != nil {
 		return nil, fmt.Errorf("state group %d: %w", id, err)
 	}
 	var nids []int64
+	var gone map[int64]bool
 	for b := row.Delta; len(b) > 0; {
 		v, n := binary.Varint(b)
 		if n <= 0 {
 			return nil, fmt.Errorf("state group %d is damaged", id)
+		}
+		if v < 0 {
+			if v = -v; gone == nil {
+				gone = map[int64]bool{}
+			}
+			gone[v] = true
 		}
 		nids = append(nids, v)
 		b = b[n:]
@@ -111,27 +123,35 @@ func (s *Service) group(ctx context.Context, id int64) (*group, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(refs) != len(nids) {
+		return nil, fmt.Errorf("state group %d names events that are not there", id)
+	}
 	g := &group{id: id, base: row.Base, height: row.Height, delta: make(map[event.Key]Ref, len(refs))}
 	for _, r := range refs {
-		g.delta[event.Key{Type: r.Type, StateKey: r.StateKey}] = Ref{r.EventNID, r.EventID}
+		ref := Ref{r.EventNID, r.EventID}
+		if gone[r.EventNID] {
+			ref = Ref{NID: -r.EventNID}
+		}
+		g.delta[event.Key{Type: r.Type, StateKey: r.StateKey}] = ref
 	}
 	s.groups.Add(id, g)
 	return g, nil
 }
 
-// newGroup makes the group that follows parent (nil: none) when changes are applied. With removed set the whole state is written, as
-// a delta cannot say that a piece of state went away.
+// newGroup makes the group that follows parent when changes are applied (NID 0: removed); without a parent the group is whole. It is
+// pending until its commit.
 func (s *Service) newGroup(ctx context.Context, parent *group, changes map[event.Key]Ref, whole *stateMap) (*group, error) {
 	id, err := s.store.NID(ctx)
 	if err != nil {
 		return nil, err
 	}
 	g := &group{id: id}
-	removed := false
-	for _, r := range changes {
-		removed = removed || r.NID == 0
-	}
-	if parent == nil || removed {
+	defer func() {
+		if err == nil {
+			s.pending.addGroup(g)
+		}
+	}()
+	if parent == nil {
 		g.delta = make(map[event.Key]Ref, whole.size)
 		whole.each(func(k event.Key, r Ref) { g.delta[k] = r })
 		return g, nil
@@ -139,6 +159,16 @@ func (s *Service) newGroup(ctx context.Context, parent *group, changes map[event
 	g.height = parent.height + 1
 	g.delta = make(map[event.Key]Ref, len(changes))
 	for k, r := range changes {
+		if r.NID == 0 {
+			var old Ref
+			if old, _, err = s.groupGet(ctx, parent.id, k); err != nil {
+				return nil, err
+			}
+			if old.NID == 0 {
+				continue
+			}
+			r = Ref{NID: -old.NID}
+		}
 		g.delta[k] = r
 	}
 	// The base is the ancestor whose height has our lowest set bit cleared; what lies between is merged into our delta.
@@ -170,6 +200,9 @@ func (s *Service) groupGet(ctx context.Context, id int64, key event.Key) (Ref, b
 			return Ref{}, false, err
 		}
 		if r, ok := g.delta[key]; ok {
+			if r.NID < 0 {
+				return Ref{}, false, nil
+			}
 			return r, true, nil
 		}
 		id = g.base
@@ -191,6 +224,11 @@ func (s *Service) groupState(ctx context.Context, id int64) (*stateMap, error) {
 			}
 		}
 		id = g.base
+	}
+	for k, r := range m.base {
+		if r.NID < 0 {
+			delete(m.base, k)
+		}
 	}
 	m.size = len(m.base)
 	return m, nil
