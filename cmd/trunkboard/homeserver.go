@@ -12,6 +12,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/clientapi"
 	"github.com/trunkboard/trunkboard/homeserver/e2ee"
 	"github.com/trunkboard/trunkboard/homeserver/media"
+	"github.com/trunkboard/trunkboard/homeserver/push"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/homeserver/syncapi"
@@ -45,10 +46,15 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	rules := push.New(store, clock, a.log.With("part", "push"))
+	acc.Hook(accounts.Hooks{DeviceDeleted: rules.DeviceDeleted})
 	sync := syncapi.New(syncapi.Deps{
-		Store: store, Rooms: room, Keys: keys, Account: acc.ForSync(), Presence: here, Clock: clock, Log: a.log.With("part", "sync"),
+		Store: store, Rooms: room, Keys: keys, Account: withPushRules{acc.ForSync(), rules}, Unread: rules, Presence: here, Clock: clock, Log: a.log.With("part", "sync"),
 	})
-	store.Observe(sync.Observe)
+	store.Observe(func(pos int64, notes []storage.Note) {
+		rules.Observe(pos, notes) // first, so that an event and the count with it go out together
+		sync.Observe(pos, notes)
+	})
 	a.running = append(a.running, component{name: "sync", run: sync.Run})
 
 	files, err := media.New(media.Config{
@@ -92,6 +98,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		Metrics:  a.meters.registry,
 		Accounts: acc,
 		Media:    files,
+		Push:     rules,
 		Rooms:    room,
 		Sync:     sync,
 		Presence: here,

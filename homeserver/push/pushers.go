@@ -112,3 +112,8 @@ func (s *Service) PushersJSON(ctx context.Context, user string) (json.RawMessage
 	}
 	return json.Marshal(list)
 }
+
+// DeviceDeleted removes the pushers that a device set, in the transaction that deletes the device.
+func (s *Service) DeviceDeleted(tx *storage.Tx, user, device string) error {
+	return tx.DeleteDevicePushers(user, device)
+}

@@ -88,9 +88,3 @@ func (tx *Tx) DeleteDevicePushers(user, device string) error {
 	_, err := tx.Exec(`DELETE FROM pushers WHERE user_id = $1 AND device_id = $2`, user, device)
 	return err
 }
-
-// DeletePushersExcept removes a user's pushers that other devices set: their tokens have gone. With device "" it removes all.
-func (tx *Tx) DeletePushersExcept(user, device string) error {
-	_, err := tx.Exec(`DELETE FROM pushers WHERE user_id = $1 AND device_id <> $2`, user, device)
-	return err
-}

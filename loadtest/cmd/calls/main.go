@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command calls makes 1:1 calls by m.call events on a homeserver and says how fast they ring and how many it can carry.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/trunkboard/trunkboard/loadtest/load"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "calls:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, out, usage io.Writer) error {
+	fs := flag.NewFlagSet("calls", flag.ContinueOnError)
+	fs.SetOutput(usage)
+	var f load.Flags
+	f.Register(fs)
+	s := load.Calls{}
+	fs.IntVar(&s.Pairs, "pairs", 10, "pairs who call each other, one call of a pair at a time")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	if err := f.Parsed(); err != nil {
+		return err
+	}
+	if s.Pairs < 1 || s.Pairs > 500 {
+		return errors.New("-pairs must be between 1 and 500")
+	}
+	s.Config = f.Config
+	return f.Run(ctx, s, out)
+}
