@@ -25,6 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
+	"github.com/trunkboard/trunkboard/homeserver/e2ee"
 	"github.com/trunkboard/trunkboard/homeserver/media"
 	"github.com/trunkboard/trunkboard/homeserver/push"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
@@ -65,6 +66,7 @@ type Deps struct {
 	Push     *push.Service
 	ICE      ICEIssuer // TURN credentials; nil: clients are told of no TURN server
 
+	E2EE     *e2ee.Service // needs Accounts
 	Rooms    *rooms.Service
 	Sync     *syncapi.Service
 	Presence presence.Store
@@ -148,6 +150,9 @@ func New(d Deps) *API {
 		a.routesSync,
 		a.routesPresence,
 		a.routesDirectory,
+		a.routesKeys,
+		a.routesToDevice,
+		a.routesBackup,
 	} {
 		routes()
 	}

@@ -61,16 +61,13 @@ type BackupAuth struct {
 
 // DecodeBackupAuth reads the body of POST and PUT /room_keys/version. Errors: M_NOT_JSON, M_BAD_JSON, M_MISSING_PARAM, M_TOO_LARGE.
 func DecodeBackupAuth(body []byte) (*BackupAuth, error) {
-	if err := event.CheckJSON(body); err != nil {
-		return nil, err
-	}
 	var raw struct {
 		Algorithm *string         `json:"algorithm"`
 		AuthData  json.RawMessage `json:"auth_data"`
 		Version   *string         `json:"version"`
 	}
-	if err := json.Unmarshal(body, &raw); err != nil {
-		return nil, signalling.BadJSON("algorithm and version are strings").Because(err)
+	if err := decode(body, &raw, "algorithm and version are strings"); err != nil {
+		return nil, err
 	}
 	if raw.Algorithm == nil || len(raw.AuthData) == 0 {
 		return nil, signalling.MissingParam("algorithm and auth_data are needed")
@@ -94,12 +91,7 @@ func DecodeBackupAuth(body []byte) (*BackupAuth, error) {
 // DecodeBackup reads the body of PUT /room_keys/keys with what room and session leave to it: both empty, a room, or a room and a
 // session. Errors: M_NOT_JSON, M_BAD_JSON, M_INVALID_PARAM, M_TOO_LARGE.
 func DecodeBackup(body []byte, room, session string) ([]storage.BackupSession, error) {
-	if err := event.CheckJSON(body); err != nil {
-		return nil, err
-	}
-	wrong := func(err error) error {
-		return signalling.BadJSON("the keys of a backup have the wrong shape").Because(err)
-	}
+	const shape = "the keys of a backup have the wrong shape"
 	rooms := map[string]map[string]json.RawMessage{}
 	switch {
 	case room == "":
@@ -108,8 +100,8 @@ func DecodeBackup(body []byte, room, session string) ([]storage.BackupSession, e
 				Sessions map[string]json.RawMessage `json:"sessions"`
 			} `json:"rooms"`
 		}
-		if err := json.Unmarshal(body, &raw); err != nil {
-			return nil, wrong(err)
+		if err := decode(body, &raw, shape); err != nil {
+			return nil, err
 		}
 		if raw.Rooms == nil {
 			return nil, signalling.BadJSON("rooms is missing")
@@ -121,15 +113,19 @@ func DecodeBackup(body []byte, room, session string) ([]storage.BackupSession, e
 		var raw struct {
 			Sessions map[string]json.RawMessage `json:"sessions"`
 		}
-		if err := json.Unmarshal(body, &raw); err != nil {
-			return nil, wrong(err)
+		if err := decode(body, &raw, shape); err != nil {
+			return nil, err
 		}
 		if raw.Sessions == nil {
 			return nil, signalling.BadJSON("sessions is missing")
 		}
 		rooms[room] = raw.Sessions
 	default:
-		rooms[room] = map[string]json.RawMessage{session: body}
+		var raw json.RawMessage
+		if err := decode(body, &raw, shape); err != nil {
+			return nil, err
+		}
+		rooms[room] = map[string]json.RawMessage{session: raw}
 	}
 	var out []storage.BackupSession
 	for roomID, sessions := range rooms {

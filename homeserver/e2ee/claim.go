@@ -21,14 +21,11 @@ type Claims map[string]map[string]string
 
 // DecodeClaims reads the body of /keys/claim. Errors: M_NOT_JSON, M_BAD_JSON, M_INVALID_PARAM, M_TOO_LARGE.
 func DecodeClaims(body []byte) (Claims, error) {
-	if err := event.CheckJSON(body); err != nil {
-		return nil, err
-	}
 	var raw struct {
 		OneTimeKeys *Claims `json:"one_time_keys"`
 	}
-	if err := json.Unmarshal(body, &raw); err != nil {
-		return nil, signalling.BadJSON("one_time_keys maps user ids to device ids to the name of an algorithm").Because(err)
+	if err := decode(body, &raw, "one_time_keys maps user ids to device ids to the name of an algorithm"); err != nil {
+		return nil, err
 	}
 	if raw.OneTimeKeys == nil {
 		return nil, signalling.BadJSON("one_time_keys is missing")

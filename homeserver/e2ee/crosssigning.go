@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/trunkboard/trunkboard/homeserver/event"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/signalling"
 )
@@ -34,12 +33,9 @@ type crossKey struct {
 // DecodeCrossSigning reads the body of /keys/device_signing/upload; its auth is for others. Errors: M_NOT_JSON, M_BAD_JSON,
 // M_INVALID_PARAM, M_TOO_LARGE.
 func DecodeCrossSigning(body []byte) (*CrossSigning, error) {
-	if err := event.CheckJSON(body); err != nil {
-		return nil, err
-	}
 	var raw map[string]json.RawMessage
-	if err := json.Unmarshal(body, &raw); err != nil || raw == nil {
-		return nil, signalling.BadJSON("the body must be a JSON object")
+	if err := decode(body, &raw, "the body must be a JSON object"); err != nil {
+		return nil, err
 	}
 	c := &CrossSigning{keys: map[string]*crossKey{}}
 	seen := map[string]bool{}

@@ -30,14 +30,14 @@ func newCross(user string) *cross {
 	return c
 }
 
-func id(k ed25519.PrivateKey) string { return "ed25519:" + public(k) }
+func keyID(k ed25519.PrivateKey) string { return "ed25519:" + public(k) }
 
 func (c *cross) key(usage string, k ed25519.PrivateKey) object {
-	o := object{"user_id": c.user, "usage": []string{usage}, "keys": object{id(k): public(k)}}
+	o := object{"user_id": c.user, "usage": []string{usage}, "keys": object{keyID(k): public(k)}}
 	if usage == "master" {
 		return o
 	}
-	return sign(o, c.user, id(c.master), c.master)
+	return sign(o, c.user, keyID(c.master), c.master)
 }
 
 func (c *cross) body() object {
@@ -79,14 +79,14 @@ func TestCrossSigningKeysNeedAuthenticationOnlyToReplaceOthers(t *testing.T) {
 			t.Fatalf("got %v, want ErrNeedsAuth", err)
 		}
 		got := h.query(alice, alice)
-		if got.MasterKeys[alice].Keys[id(first.master)] == "" || got.SelfSigningKeys[alice].Keys[id(first.self)] == "" || got.UserSigningKeys[alice].Keys[id(first.userSigns)] == "" {
+		if got.MasterKeys[alice].Keys[keyID(first.master)] == "" || got.SelfSigningKeys[alice].Keys[keyID(first.self)] == "" || got.UserSigningKeys[alice].Keys[keyID(first.userSigns)] == "" {
 			t.Errorf("got %+v", got)
 		}
 		if got := h.query(bob, alice); len(got.MasterKeys) != 1 || len(got.SelfSigningKeys) != 1 || len(got.UserSigningKeys) != 0 {
 			t.Errorf("bob sees %+v", got)
 		}
 		h.must(h.uploadCrossBody(alice, object{"master_key": second.key("master", second.master)}, true))
-		if got := h.query(alice, alice); got.MasterKeys[alice].Keys[id(second.master)] == "" || len(got.SelfSigningKeys) != 0 || len(got.UserSigningKeys) != 0 {
+		if got := h.query(alice, alice); got.MasterKeys[alice].Keys[keyID(second.master)] == "" || len(got.SelfSigningKeys) != 0 || len(got.UserSigningKeys) != 0 {
 			t.Errorf("after a new master key alone: %+v", got)
 		}
 		h.must(h.uploadCross(second, true))
@@ -137,7 +137,7 @@ func TestCrossSigningRefusesBadKeys(t *testing.T) {
 			"signed by another master": {body(func(b object) { b["self_signing_key"] = newCross(alice).key("self_signing", c.self) }), "M_INVALID_SIGNATURE"},
 			"changed after signing":    {body(func(b object) { b["self_signing_key"].(object)["usage"] = []string{"self_signing", "x"} }), "M_INVALID_SIGNATURE"},
 			"wrong usage":              {body(func(b object) { b["master_key"] = c.key("self_signing", c.master) }), "M_INVALID_PARAM"},
-			"two keys":                 {body(func(b object) { b["master_key"].(object)["keys"].(object)[id(c.self)] = public(c.self) }), "M_INVALID_PARAM"},
+			"two keys":                 {body(func(b object) { b["master_key"].(object)["keys"].(object)[keyID(c.self)] = public(c.self) }), "M_INVALID_PARAM"},
 			"name is not the key":      {body(func(b object) { b["master_key"].(object)["keys"] = object{"ed25519:x": public(c.master)} }), "M_INVALID_PARAM"},
 			"one key twice":            {body(func(b object) { b["user_signing_key"] = c.key("user_signing", c.master) }), "M_INVALID_PARAM"},
 			"40 kB":                    {body(func(b object) { b["master_key"].(object)["x"] = strings.Repeat("x", 40<<10) }), "M_TOO_LARGE"},
@@ -173,9 +173,9 @@ func TestSignaturesAreVerifiedAndShownToThoseWhoMaySee(t *testing.T) {
 		for who, at := range map[string]*int64{alice: &aliceAt, bob: &bobAt, carol: &carolAt} {
 			h.changed(who, at)
 		}
-		device := sign(p.deviceKeys(), alice, id(a.self), a.self)
+		device := sign(p.deviceKeys(), alice, keyID(a.self), a.self)
 		master := sign(a.key("master", a.master), alice, "ed25519:PHONE", p.key)
-		bobsMaster := sign(b.key("master", b.master), alice, id(a.userSigns), a.userSigns)
+		bobsMaster := sign(b.key("master", b.master), alice, keyID(a.userSigns), a.userSigns)
 		failures := h.uploadSignatures(alice, object{
 			alice: object{"PHONE": device, public(a.master): master},
 			bob:   object{public(b.master): bobsMaster},
@@ -185,18 +185,18 @@ func TestSignaturesAreVerifiedAndShownToThoseWhoMaySee(t *testing.T) {
 		}
 		signers := func(k signedKey, user string) (n int) { return len(k.Signatures[user]) }
 		got := h.query(alice, alice, bob)
-		if k := got.DeviceKeys[alice]["PHONE"]; signers(k, alice) != 2 || k.Signatures[alice][id(a.self)] == "" {
+		if k := got.DeviceKeys[alice]["PHONE"]; signers(k, alice) != 2 || k.Signatures[alice][keyID(a.self)] == "" {
 			t.Errorf("device: %+v", k)
 		}
 		if k := got.MasterKeys[alice]; k.Signatures[alice]["ed25519:PHONE"] == "" {
 			t.Errorf("master: %+v", k)
 		}
-		if k := got.MasterKeys[bob]; k.Signatures[alice][id(a.userSigns)] == "" {
+		if k := got.MasterKeys[bob]; k.Signatures[alice][keyID(a.userSigns)] == "" {
 			t.Errorf("bob's master as alice sees it: %+v", k)
 		}
 		for _, viewer := range []string{bob, carol} {
 			got := h.query(viewer, alice, bob)
-			if k := got.DeviceKeys[alice]["PHONE"]; k.Signatures[alice][id(a.self)] == "" {
+			if k := got.DeviceKeys[alice]["PHONE"]; k.Signatures[alice][keyID(a.self)] == "" {
 				t.Errorf("%s does not see alice's signature on her device: %+v", viewer, k)
 			}
 			if k := got.MasterKeys[bob]; signers(k, alice) != 0 {
@@ -238,23 +238,23 @@ func TestForgedSignaturesAreFailures(t *testing.T) {
 
 		changed := p.deviceKeys()
 		changed["algorithms"] = []string{}
-		wrongName := sign(p.deviceKeys(), alice, id(a.self), thief.self) // claims to be the self-signing key
+		wrongName := sign(p.deviceKeys(), alice, keyID(a.self), thief.self) // claims to be the self-signing key
 		for name, v := range map[string]struct {
 			user, id string
 			key      object
 			code     string
 		}{
 			"wrong signature":          {alice, "PHONE", wrongName, "M_INVALID_SIGNATURE"},
-			"a key that is not mine":   {alice, "PHONE", sign(p.deviceKeys(), alice, id(thief.self), thief.self), "M_INVALID_SIGNATURE"},
-			"device by user-signing":   {alice, "PHONE", sign(p.deviceKeys(), alice, id(a.userSigns), a.userSigns), "M_INVALID_SIGNATURE"},
+			"a key that is not mine":   {alice, "PHONE", sign(p.deviceKeys(), alice, keyID(thief.self), thief.self), "M_INVALID_SIGNATURE"},
+			"device by user-signing":   {alice, "PHONE", sign(p.deviceKeys(), alice, keyID(a.userSigns), a.userSigns), "M_INVALID_SIGNATURE"},
 			"no signature of mine":     {alice, "PHONE", p.deviceKeys(), "M_INVALID_SIGNATURE"},
 			"in the name of bob":       {bob, public(b.master), sign(b.key("master", b.master), bob, "ed25519:DESK", q.key), "M_INVALID_SIGNATURE"},
-			"bob's device":             {bob, "DESK", sign(q.deviceKeys(), alice, id(a.userSigns), a.userSigns), "M_NOT_FOUND"},
-			"bob's by self-signing":    {bob, public(b.master), sign(b.key("master", b.master), alice, id(a.self), a.self), "M_INVALID_SIGNATURE"},
-			"bob's self-signing key":   {bob, public(b.self), sign(b.key("self_signing", b.self), alice, id(a.userSigns), a.userSigns), "M_NOT_FOUND"},
-			"another object":           {alice, "PHONE", sign(changed, alice, id(a.self), a.self), "M_INVALID_PARAM"},
-			"a device that is not":     {alice, "NONE", sign(newPhone(alice, "NONE").deviceKeys(), alice, id(a.self), a.self), "M_NOT_FOUND"},
-			"a user of another server": {"@x:other.org", "X", sign(object{"user_id": "@x:other.org"}, alice, id(a.userSigns), a.userSigns), "M_NOT_FOUND"},
+			"bob's device":             {bob, "DESK", sign(q.deviceKeys(), alice, keyID(a.userSigns), a.userSigns), "M_NOT_FOUND"},
+			"bob's by self-signing":    {bob, public(b.master), sign(b.key("master", b.master), alice, keyID(a.self), a.self), "M_INVALID_SIGNATURE"},
+			"bob's self-signing key":   {bob, public(b.self), sign(b.key("self_signing", b.self), alice, keyID(a.userSigns), a.userSigns), "M_NOT_FOUND"},
+			"another object":           {alice, "PHONE", sign(changed, alice, keyID(a.self), a.self), "M_INVALID_PARAM"},
+			"a device that is not":     {alice, "NONE", sign(newPhone(alice, "NONE").deviceKeys(), alice, keyID(a.self), a.self), "M_NOT_FOUND"},
+			"a user of another server": {"@x:other.org", "X", sign(object{"user_id": "@x:other.org"}, alice, keyID(a.userSigns), a.userSigns), "M_NOT_FOUND"},
 		} {
 			good := sign(a.key("master", a.master), alice, "ed25519:PHONE", p.key)
 			f := h.uploadSignatures(alice, object{v.user: object{v.id: v.key}})

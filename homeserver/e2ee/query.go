@@ -30,14 +30,11 @@ type Query map[string][]string
 
 // DecodeQuery reads the body of /keys/query. Errors: M_NOT_JSON, M_BAD_JSON, M_INVALID_PARAM, M_TOO_LARGE.
 func DecodeQuery(body []byte) (Query, error) {
-	if err := event.CheckJSON(body); err != nil {
-		return nil, err
-	}
 	var raw struct {
 		DeviceKeys *Query `json:"device_keys"`
 	}
-	if err := json.Unmarshal(body, &raw); err != nil {
-		return nil, signalling.BadJSON("device_keys maps user ids to lists of device ids").Because(err)
+	if err := decode(body, &raw, "device_keys maps user ids to lists of device ids"); err != nil {
+		return nil, err
 	}
 	if raw.DeviceKeys == nil {
 		return nil, signalling.BadJSON("device_keys is missing")

@@ -3,6 +3,7 @@
 package e2ee
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -117,6 +118,20 @@ func (s *Service) write(ctx context.Context, op func(*storage.Tx) (refused, err 
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// decode reads a body that is one JSON object. Errors: M_NOT_JSON, M_BAD_JSON with shape as its text.
+func decode(body []byte, v any, shape string) error {
+	if err := event.CheckJSON(body); err != nil {
+		return err
+	}
+	if bytes.TrimLeft(body, " \t\r\n")[0] != '{' {
+		return signalling.BadJSON("the body must be a JSON object")
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return signalling.BadJSON("%s", shape).Because(err)
+	}
+	return nil
 }
 
 // checkID refuses ids that no client makes and PostgreSQL cannot store.

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/trunkboard/trunkboard/homeserver/event"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/signalling"
 )
@@ -19,12 +18,9 @@ type SignedKeys map[string]map[string]json.RawMessage
 
 // DecodeSignedKeys reads the body of /keys/signatures/upload. Errors: M_NOT_JSON, M_BAD_JSON, M_INVALID_PARAM, M_TOO_LARGE.
 func DecodeSignedKeys(body []byte) (SignedKeys, error) {
-	if err := event.CheckJSON(body); err != nil {
-		return nil, err
-	}
 	var keys SignedKeys
-	if err := json.Unmarshal(body, &keys); err != nil || keys == nil {
-		return nil, signalling.BadJSON("the body maps user ids to key ids to signed keys").Because(err)
+	if err := decode(body, &keys, "the body maps user ids to key ids to signed keys"); err != nil {
+		return nil, err
 	}
 	n := 0
 	for user, byID := range keys {

@@ -29,14 +29,11 @@ type Messages map[string]map[string]json.RawMessage
 
 // DecodeMessages reads the body of /sendToDevice. Errors: M_NOT_JSON, M_BAD_JSON, M_INVALID_PARAM, M_TOO_LARGE.
 func DecodeMessages(body []byte) (Messages, error) {
-	if err := event.CheckJSON(body); err != nil {
-		return nil, err
-	}
 	var raw struct {
 		Messages *Messages `json:"messages"`
 	}
-	if err := json.Unmarshal(body, &raw); err != nil {
-		return nil, signalling.BadJSON("messages maps user ids to device ids to contents").Because(err)
+	if err := decode(body, &raw, "messages maps user ids to device ids to contents"); err != nil {
+		return nil, err
 	}
 	if raw.Messages == nil {
 		return nil, signalling.BadJSON("messages is missing")

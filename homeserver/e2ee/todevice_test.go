@@ -203,35 +203,61 @@ func TestANoteCarriesTheMessage(t *testing.T) {
 }
 
 func TestAQueueKeepsItsNewestMessages(t *testing.T) {
+	h := open(t, storagetest.Open(t, storagetest.SQLiteURL(t)))
+	h.login(alice, "A", "")
+	h.login(alice, "B", "")
+	const extra = 300
+	h.must(h.store.Write(ctx, func(tx *storage.Tx) error {
+		for range e2ee.MaxWaiting + extra {
+			pos, err := tx.NextPos()
+			if err != nil {
+				return err
+			}
+			if _, err := tx.PutToDevice(pos, []storage.ToDeviceMessage{{User: alice, Device: "A", Event: body(`{}`)}}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	for i := range 64 { // one of these looks
+		h.send(bob, "DESK", fmt.Sprint(i), e2ee.Messages{alice: {"*": body(`{"n":1}`)}})
+	}
+	got, _, err := h.ToDevice(ctx, alice, "A", 0, h.store.Pos(), 2*e2ee.MaxWaiting)
+	h.must(err)
+	if len(got) < e2ee.MaxWaiting || len(got) > e2ee.MaxWaiting+64 {
+		t.Errorf("%d messages wait", len(got))
+	}
+	if last := string(got[len(got)-1]); last != message(bob, `{"n":1}`) {
+		t.Errorf("the newest is %s", last)
+	}
+	if got := h.waiting(alice, "B", 0); len(got) != 64 {
+		t.Errorf("B has %d, want 64", len(got))
+	}
+}
+
+func TestTrimmingLeavesTheNewest(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
 		h.login(alice, "A", "")
 		h.login(alice, "B", "")
-		const extra = 300
-		h.must(h.store.Write(ctx, func(tx *storage.Tx) error {
-			for range e2ee.MaxWaiting + extra {
-				pos, err := tx.NextPos()
-				if err != nil {
-					return err
-				}
-				if _, err := tx.PutToDevice(pos, []storage.ToDeviceMessage{{User: alice, Device: "A", Event: body(`{}`)}}); err != nil {
-					return err
-				}
+		for i := range 9 {
+			h.send(bob, "DESK", fmt.Sprint(i), e2ee.Messages{alice: {"*": body(fmt.Sprintf(`{"n":%d}`, i))}})
+		}
+		for _, c := range []struct{ keep, gone int }{{20, 0}, {9, 0}, {3, 6}, {3, 0}} {
+			var gone int64
+			h.must(h.store.Write(ctx, func(tx *storage.Tx) (err error) {
+				gone, err = tx.TrimToDevice(alice, "A", c.keep)
+				return err
+			}))
+			if gone != int64(c.gone) {
+				t.Errorf("keeping %d removed %d, want %d", c.keep, gone, c.gone)
 			}
-			return nil
-		}))
-		for i := range 64 { // one of these looks
-			h.send(bob, "DESK", fmt.Sprint(i), e2ee.Messages{alice: {"*": body(`{"n":1}`)}})
 		}
-		got, _, err := h.ToDevice(ctx, alice, "A", 0, h.store.Pos(), 2*e2ee.MaxWaiting)
-		h.must(err)
-		if len(got) < e2ee.MaxWaiting || len(got) > e2ee.MaxWaiting+64 {
-			t.Errorf("%d messages wait", len(got))
+		want := []string{message(bob, `{"n":6}`), message(bob, `{"n":7}`), message(bob, `{"n":8}`)}
+		if diff := cmp.Diff(want, h.waiting(alice, "A", 0)); diff != "" {
+			t.Error(diff)
 		}
-		if last := string(got[len(got)-1]); last != message(bob, `{"n":1}`) {
-			t.Errorf("the newest is %s", last)
-		}
-		if got := h.waiting(alice, "B", 0); len(got) != 64 {
-			t.Errorf("B has %d, want 64", len(got))
+		if got := h.waiting(alice, "B", 0); len(got) != 9 {
+			t.Errorf("B has %d, want 9", len(got))
 		}
 	})
 }

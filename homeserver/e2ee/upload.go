@@ -30,16 +30,13 @@ type deviceKeys struct {
 
 // DecodeUpload reads the body of /keys/upload. Errors: M_NOT_JSON, M_BAD_JSON, M_INVALID_PARAM, M_TOO_LARGE.
 func DecodeUpload(body []byte) (*Upload, error) {
-	if err := event.CheckJSON(body); err != nil {
-		return nil, err
-	}
 	var raw struct {
 		DeviceKeys   json.RawMessage            `json:"device_keys"`
 		OneTimeKeys  map[string]json.RawMessage `json:"one_time_keys"`
 		FallbackKeys map[string]json.RawMessage `json:"fallback_keys"`
 	}
-	if err := json.Unmarshal(body, &raw); err != nil {
-		return nil, signalling.BadJSON("device_keys, one_time_keys and fallback_keys must be objects").Because(err)
+	if err := decode(body, &raw, "device_keys, one_time_keys and fallback_keys must be objects"); err != nil {
+		return nil, err
 	}
 	u := &Upload{}
 	var err error

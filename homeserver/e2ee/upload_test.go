@@ -106,6 +106,7 @@ func TestUploadRefusesWrongShapesAndSizes(t *testing.T) {
 		code string
 	}{
 		"a list":                          {[]int{}, "M_BAD_JSON"},
+		"null":                            {nil, "M_BAD_JSON"},
 		"device keys a list":              {object{"device_keys": []int{}}, "M_BAD_JSON"},
 		"no algorithms":                   {object{"device_keys": without("algorithms")}, "M_BAD_JSON"},
 		"no keys":                         {object{"device_keys": without("keys")}, "M_BAD_JSON"},
