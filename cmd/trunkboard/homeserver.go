@@ -99,6 +99,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		Accounts: acc,
 		Media:    files,
 		Push:     rules,
+		E2EE:     keys,
 		Rooms:    room,
 		Sync:     sync,
 		Presence: here,
