@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -218,6 +219,57 @@ func TestCrossSigningKeysAreReplacedWithThePasswordOnly(t *testing.T) {
 		}
 		if f := h.do("POST", "/v3/keys/signatures/upload", token, `{}`).ok(); f.body != `{"failures":{}}` {
 			t.Errorf("no signatures: %s", f.body)
+		}
+	})
+}
+
+// Whom somebody verified is nobody else's business, the verified one's included.
+func TestOnlyTheOneWhoVerifiedSomebodyHearsOfIt(t *testing.T) {
+	eachKeyHome(t, func(h *home) {
+		aliceToken, _ := h.register("alice")
+		bobToken, _ := h.register("bob")
+		carolToken, _ := h.register("carol")
+		room := h.do("POST", "/v3/createRoom", aliceToken, map[string]any{"preset": "public_chat"}).ok().str("room_id")
+		for _, token := range []string{bobToken, carolToken} {
+			h.do("POST", "/v3/join/"+url.PathEscape(room), token, map[string]any{}).ok()
+		}
+		key := func(user, usage, public string) map[string]any {
+			return map[string]any{"user_id": user, "usage": []string{usage}, "keys": map[string]any{"ed25519:" + public: public}}
+		}
+		master, masterKey := newKey()
+		signer, signerKey := newKey()
+		bobs, _ := newKey()
+		h.do("POST", "/v3/keys/device_signing/upload", aliceToken, map[string]any{
+			"master_key": key("@alice:test", "master", master), "user_signing_key": signedWith(key("@alice:test", "user_signing", signer), "@alice:test", "ed25519:"+master, masterKey),
+		}).ok()
+		h.do("POST", "/v3/keys/device_signing/upload", bobToken, map[string]any{"master_key": key("@bob:test", "master", bobs)}).ok()
+		since := map[string]string{}
+		for _, token := range []string{aliceToken, bobToken, carolToken} {
+			since[token] = h.sync(token, "").Next
+		}
+		f := h.do("POST", "/v3/keys/signatures/upload", aliceToken, map[string]any{"@bob:test": map[string]any{
+			bobs: signedWith(key("@bob:test", "master", bobs), "@alice:test", "ed25519:"+signer, signerKey),
+		}}).ok()
+		if f.body != `{"failures":{}}` {
+			t.Fatal(f.body)
+		}
+		// Something for everybody, so that every sync answers at once.
+		h.do("POST", "/v3/keys/device_signing/upload", carolToken, map[string]any{"master_key": key("@carol:test", "master", base64.RawStdEncoding.EncodeToString(make([]byte, 32)))}).ok()
+		for token, want := range map[string][]string{aliceToken: {"@bob:test", "@carol:test"}, bobToken: {"@carol:test"}, carolToken: {"@carol:test"}} {
+			live := h.sync(token, since[token]).Lists.Changed
+			slices.Sort(live)
+			if diff := cmp.Diff(want, live); diff != "" {
+				t.Errorf("sync: %s", diff)
+			}
+			// The same from the store.
+			c := h.do("GET", "/v3/keys/changes?to=s0&from="+since[token], token, nil).ok()
+			var stored struct{ Changed []string }
+			if err := json.Unmarshal([]byte(c.body), &stored); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, stored.Changed); diff != "" {
+				t.Errorf("changes: %s", diff)
+			}
 		}
 	})
 }

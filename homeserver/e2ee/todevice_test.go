@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -144,6 +145,31 @@ func TestATransactionSendsOnceAlsoAfterARestart(t *testing.T) {
 				t.Errorf("%d messages, want 4", len(got))
 			}
 		})
+	}
+}
+
+func TestOldTransactionsAreForgotten(t *testing.T) {
+	h := open(t, storagetest.Open(t, storagetest.SQLiteURL(t)))
+	h.login(alice, "A", "")
+	m := e2ee.Messages{alice: {"A": body(`{}`)}}
+	h.send(bob, "DESK", "txn", m)
+	fill := func() {
+		for i := range 1024 {
+			h.send(bob, "DESK", fmt.Sprint(h.clock.Now().Unix(), i), nil)
+		}
+		h.drained()
+	}
+	h.clock.Advance(6 * 24 * time.Hour)
+	fill()
+	h.send(bob, "DESK", "txn", m)
+	if got := h.waiting(alice, "A", 0); len(got) != 1 {
+		t.Fatalf("%d messages after six days, want 1", len(got))
+	}
+	h.clock.Advance(2 * 24 * time.Hour)
+	fill()
+	h.send(bob, "DESK", "txn", m)
+	if got := h.waiting(alice, "A", 0); len(got) != 2 {
+		t.Fatalf("%d messages after eight days, want 2: the id is free again", len(got))
 	}
 }
 
