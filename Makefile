@@ -50,7 +50,7 @@ tools:
 
 ## Test
 
-.PHONY: test check test-go test-web test-browser test-race test-long deps
+.PHONY: test check test-go test-web test-browser test-network test-race test-long deps
 deps: tools ## Install what the tests need: Debian packages and npm packages
 	@.ci/deps.sh
 
@@ -58,7 +58,7 @@ test: deps build ## Run every test: Go, web and browsers, with a PostgreSQL and 
 	@.ci/services.sh $(MAKE) --no-print-directory check
 
 # What `make test` runs once the databases are there.
-check: lint-go test-go test-web test-browser
+check: lint-go test-go test-web test-browser test-network
 
 test-go:
 	go test -timeout 20m ./...
@@ -68,6 +68,9 @@ test-web: web/app/node_modules/.package-lock.json
 
 test-browser: build
 	$(NPM) run test:e2e
+
+test-network: build ## One call in each of five networks; prints the selected pairs (root: it makes a network namespace)
+	@unshare -n -- sh -c 'ip link set lo up && exec node --test --test-reporter=spec web/e2e/network.mjs'
 
 test-race: deps ## Run the Go tests under the race detector (needs a C compiler)
 	@.ci/services.sh go test -race -timeout 40m ./...
