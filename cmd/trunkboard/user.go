@@ -16,6 +16,7 @@ import (
 	"github.com/trunkboard/trunkboard/configs"
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
 	"github.com/trunkboard/trunkboard/homeserver/e2ee"
+	"github.com/trunkboard/trunkboard/homeserver/push"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/signalling"
 )
@@ -63,6 +64,7 @@ func (s settings) withAccounts(to streams, work func(ctx context.Context, a *acc
 	// What belongs to a device goes with it.
 	keys := e2ee.New(store, cfg.ServerName, log, e2ee.Deps{})
 	service.Hook(accounts.Hooks{DeviceDeleted: keys.DeviceDeleted, DeviceRenamed: keys.DeviceRenamed, Deactivate: keys.Deactivate})
+	service.Hook(accounts.Hooks{DeviceDeleted: push.New(store, signalling.SystemClock{}, log).DeviceDeleted})
 	return work(ctx, service)
 }
 
