@@ -153,7 +153,7 @@ function Stage({ call }: { call: CallView }) {
       </div>
 
       <header className="call-top">
-        {!call.minimised && (
+        {!call.minimised && !ended && (
           <button type="button" className="call-chip" onClick={() => calls.minimise(true)} aria-label="Make the call small and go back to the chat" title="Back to chat" data-testid="call-minimise">
             <Icon name="minimise" size={18} />
           </button>

@@ -7,7 +7,7 @@ import { displayName, localPart } from '../matrix/names.ts';
 import { patchCall, toast, useApp } from '../store.ts';
 import { callsImpossible, explainMediaError, loadDevices, preflight, saveDevices, type DeviceChoice } from './devices.ts';
 import { endedWords } from './endings.ts';
-import { compare, judge, readSample, type Sample } from './quality.ts';
+import { compare, judge, readSample, WINDOW, type Sample } from './quality.ts';
 import { Ringer } from './ring.ts';
 import type { CallPhase, CallView } from './view.ts';
 
@@ -27,7 +27,7 @@ export class CallManager {
   private readonly ringer = new Ringer();
   private readonly unhook = new Map<MatrixCall, () => void>();
   private stats: ReturnType<typeof setInterval> | null = null;
-  private lastSample: Sample | null = null;
+  private samples: Sample[] = [];
   private linger: ReturnType<typeof setTimeout> | null = null;
   /** True from the moment a call is asked for until its object exists: guards against a double click. */
   private starting = false;
@@ -256,7 +256,7 @@ export class CallManager {
     if (this.linger !== null) clearTimeout(this.linger);
     const room = this.client.getRoom(call.roomId);
     this.current = call;
-    this.lastSample = null;
+    this.samples = [];
     const view: CallView = {
       callId: call.callId,
       roomId: call.roomId,
@@ -421,9 +421,9 @@ export class CallManager {
     const report = await call.peerConn.getStats();
     if (this.current !== call || call.callHasEnded()) return;
     const sample = readSample(report as unknown as Parameters<typeof readSample>[0]);
-    const measurement = compare(this.lastSample, sample);
-    this.lastSample = sample;
-    patchCall(call.callId, { measurement, quality: judge(measurement) });
+    const measurement = compare(this.samples[0] ?? null, sample);
+    this.samples = [...this.samples, sample].slice(-WINDOW);
+    patchCall(call.callId, { measurement, quality: useApp.getState().call?.phase === 'reconnecting' ? 'poor' : judge(measurement) });
     // ICE can go from disconnected to failed without a new call state; the reconnecting notice follows it here.
     this.refresh(call);
   }

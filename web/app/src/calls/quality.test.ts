@@ -33,7 +33,7 @@ describe('readSample', () => {
   });
 
   it('knows nothing about a connection without a pair', () => {
-    expect(readSample({ forEach: () => {} })).toMatchObject({ received: 0, bytesIn: 0 });
+    expect(readSample({ forEach: () => {} })).toMatchObject({ audio: { received: 0, lost: 0 }, bytesIn: 0 });
     expect(judge(compare(null, readSample({ forEach: () => {} })))).toBe('unknown');
   });
 });
@@ -46,6 +46,11 @@ describe('compare', () => {
     expect(m.loss).toBeCloseTo(0.1);
     expect(m.kbpsIn).toBe(100);
     expect(m.fps).toBe(10);
+  });
+
+  it('hears lost sound through many good pictures', () => {
+    const packets = (audio: number, lost: number, video: number) => ({ ...readSample(report()), at: audio, audio: { received: audio, lost }, video: { received: video, lost: 0 } });
+    expect(compare(packets(100, 0, 0), packets(150, 50, 5000)).loss).toBeCloseTo(0.5);
   });
 
   it('gives no rate when counters ran backwards or time stood still', () => {

@@ -3,6 +3,11 @@
 
 export type Quality = 'unknown' | 'good' | 'fair' | 'poor';
 
+interface Packets {
+  received: number;
+  lost: number;
+}
+
 /** Counters of one getStats() call; differences of two give rates. */
 export interface Sample {
   at: number;
@@ -10,8 +15,9 @@ export interface Sample {
   jitterMs?: number;
   /** Share of our packets that the other side missed lately, 0 to 1, as it reported. */
   remoteLoss?: number;
-  received: number;
-  lost: number;
+  /** Packets by kind of media: lost sound is heard, while lost pictures are mostly sent again. */
+  audio: Packets;
+  video: Packets;
   bytesIn: number;
   bytesOut: number;
   frameHeight?: number;
@@ -67,12 +73,13 @@ export function selectedPair(report: Report): { pair?: Stat; local?: Stat; remot
 }
 
 export function readSample(report: Report): Sample {
-  const sample: Sample = { at: 0, received: 0, lost: 0, bytesIn: 0, bytesOut: 0 };
+  const sample: Sample = { at: 0, audio: { received: 0, lost: 0 }, video: { received: 0, lost: 0 }, bytesIn: 0, bytesOut: 0 };
   report.forEach((stat) => {
     sample.at = Math.max(sample.at, stat.timestamp);
     if (stat.type === 'inbound-rtp') {
-      sample.received += num(stat.packetsReceived) ?? 0;
-      sample.lost += num(stat.packetsLost) ?? 0;
+      const packets = stat.kind === 'video' ? sample.video : sample.audio;
+      packets.received += num(stat.packetsReceived) ?? 0;
+      packets.lost += num(stat.packetsLost) ?? 0;
       sample.bytesIn += num(stat.bytesReceived) ?? 0;
       if (stat.kind === 'audio') sample.jitterMs = (num(stat.jitter) ?? 0) * 1000;
       if (stat.kind === 'video') {
@@ -97,6 +104,9 @@ export function readSample(report: Report): Sample {
   return sample;
 }
 
+/** The last few samples: a word that changes with every packet would tell nobody anything. */
+export const WINDOW = 5;
+
 /** What happened between two samples. Counters that ran backwards (a new receiver) give no rate. */
 export function compare(before: Sample | null, after: Sample): Measurement {
   const result: Measurement = {
@@ -111,9 +121,11 @@ export function compare(before: Sample | null, after: Sample): Measurement {
   };
   if (!before || after.at <= before.at) return result;
   const seconds = (after.at - before.at) / 1000;
-  const received = after.received - before.received;
-  const lost = Math.max(0, after.lost - before.lost);
-  if (received >= 0 && received + lost > 0) result.loss = Math.max(result.loss ?? 0, lost / (received + lost));
+  for (const kind of ['audio', 'video'] as const) {
+    const received = after[kind].received - before[kind].received;
+    const lost = Math.max(0, after[kind].lost - before[kind].lost);
+    if (received >= 0 && received + lost > 0) result.loss = Math.max(result.loss ?? 0, lost / (received + lost));
+  }
   if (after.bytesIn >= before.bytesIn) result.kbpsIn = ((after.bytesIn - before.bytesIn) * 8) / 1000 / seconds;
   if (after.bytesOut >= before.bytesOut) result.kbpsOut = ((after.bytesOut - before.bytesOut) * 8) / 1000 / seconds;
   if (after.frames !== undefined && before.frames !== undefined && after.frames >= before.frames) {
