@@ -283,7 +283,11 @@ func (h *handler) channelBind(c *client, a *allocation, _ caller) {
 		return
 	}
 	channel := binary.BigEndian.Uint16(number)
-	if channel < stunmsg.MinChannel || channel > stunmsg.MaxChannel {
+	highest := uint16(stunmsg.MaxChannel)
+	if h.s.cfg.LegacyChannels {
+		highest = stunmsg.MaxLegacyChannel
+	}
+	if channel < stunmsg.MinChannel || channel > highest {
 		h.refuse(c, 400, "Bad Request")
 		return
 	}

@@ -50,6 +50,10 @@ type Config struct {
 	// PermissionLifetime and ChannelLifetime. Default 5 min and 10 min (RFC 8656, sections 9 and 12).
 	PermissionLifetime, ChannelLifetime time.Duration
 
+	// LegacyChannels lets clients bind channel numbers up to 0x7FFF, as RFC 5766 did; RFC 8656 reserves those above 0x4FFF, and they are
+	// refused with 400 by default. coturn's test client, up to version 4.6, picks from the whole old range.
+	LegacyChannels bool
+
 	// UserQuota is how many allocations one user may have at once, all devices together. Default 64; negative means no limit.
 	UserQuota int
 	// TotalQuota is how many allocations the server may have at once. Default 8000; negative means no limit but the ports.

@@ -210,9 +210,30 @@ func (s *testServer) client(t testing.TB, transport string) *pion.Client {
 // echo answers every packet with the same until the test ends.
 func echo(t testing.TB) netip.AddrPort {
 	t.Helper()
-	pc, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	addr, err := echoOn(t, 0)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return addr
+}
+
+// echoPair is two of them on neighbouring ports, for RTP and RTCP; it returns the lower one.
+func echoPair(t testing.TB) netip.AddrPort {
+	t.Helper()
+	for range 100 {
+		first := echo(t)
+		if _, err := echoOn(t, int(first.Port())+1); err == nil {
+			return first
+		}
+	}
+	t.Fatal("no two neighbouring ports are free")
+	return netip.AddrPort{}
+}
+
+func echoOn(t testing.TB, port int) (netip.AddrPort, error) {
+	pc, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
+	if err != nil {
+		return netip.AddrPort{}, err
 	}
 	done := make(chan struct{})
 	go func() {
@@ -229,7 +250,7 @@ func echo(t testing.TB) netip.AddrPort {
 		}
 	}()
 	t.Cleanup(func() { pc.Close(); <-done })
-	return pc.LocalAddr().(*net.UDPAddr).AddrPort()
+	return pc.LocalAddr().(*net.UDPAddr).AddrPort(), nil
 }
 
 func TestPacketsGoToThePeerAndBackOverEveryTransport(t *testing.T) {

@@ -117,10 +117,15 @@ func Sniff(conn net.Conn, config *tls.Config, within time.Duration) (_ net.Conn,
 	return c, secure, conn.SetDeadline(time.Time{})
 }
 
-// prefixed gives back what was read from a connection to look at it.
+// prefixed gives back what was read from a connection to look at it. Below TLS it also gathers records, so that a batch of frames,
+// each in a record of its own, is written in one go.
 type prefixed struct {
 	net.Conn
 	prefix []byte
+
+	mu     sync.Mutex
+	corked bool
+	held   []byte
 }
 
 func (c *prefixed) Read(p []byte) (int, error) {
@@ -130,4 +135,32 @@ func (c *prefixed) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	return c.Conn.Read(p)
+}
+
+func (c *prefixed) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.corked {
+		c.held = append(c.held, p...)
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
+
+// cork holds what is written until uncork.
+func (c *prefixed) cork() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.corked = true
+}
+
+func (c *prefixed) uncork() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.corked = false
+	_, err := c.Conn.Write(c.held)
+	if c.held = c.held[:0]; cap(c.held) > keepBuffer {
+		c.held = nil
+	}
+	return err
 }

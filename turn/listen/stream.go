@@ -5,6 +5,7 @@
 package listen
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -74,6 +75,7 @@ func (s *Stream) Read(stun func(p []byte), channelData func(frames [][]byte)) er
 	have := 0
 	var frames [maxRun][]byte
 	deadline := false // the frame whose start lies in buf has its deadline
+	begun := false    // a STUN message has come
 	for {
 		if !deadline {
 			s.setIdleDeadline()
@@ -83,7 +85,7 @@ func (s *Stream) Read(stun func(p []byte), channelData func(frames [][]byte)) er
 		at, run := 0, 0
 		for have-at >= 4 {
 			size, ok := stunmsg.FrameLen(buf[at:have])
-			if !ok {
+			if !ok || !begun && buf[at]>>6 != 0 { // ChannelData is nothing to begin with, and "POST" looks like it
 				return ErrFraming
 			}
 			if have-at < size {
@@ -104,6 +106,7 @@ func (s *Stream) Read(stun func(p []byte), channelData func(frames [][]byte)) er
 				channelData(frames[:run])
 				run = 0
 			}
+			begun = true
 			stun(frame)
 		}
 		if run > 0 {
@@ -231,7 +234,7 @@ func (s *Stream) write() {
 		}
 		s.mu.Unlock()
 		if len(out) > 0 {
-			if _, err := s.conn.Write(out); err != nil {
+			if err := s.writeFrames(out); err != nil {
 				return
 			}
 		}
@@ -244,4 +247,32 @@ func (s *Stream) write() {
 		}
 		s.mu.Unlock()
 	}
+}
+
+// writeFrames writes queued frames: over TLS each in a record of its own, for there are clients that take a record for a frame
+// (coturn's test client), but the records in one go where that can be had.
+func (s *Stream) writeFrames(out []byte) error {
+	secure, ok := s.conn.(*tls.Conn)
+	if !ok {
+		_, err := s.conn.Write(out)
+		return err
+	}
+	gather, _ := secure.NetConn().(*prefixed)
+	if gather != nil {
+		gather.cork()
+	}
+	for len(out) > 0 {
+		n, ok := stunmsg.FrameLen(out)
+		if !ok || n > len(out) {
+			n = len(out) // cannot be: only whole frames are queued
+		}
+		if _, err := secure.Write(out[:n]); err != nil {
+			return err
+		}
+		out = out[n:]
+	}
+	if gather != nil {
+		return gather.uncork()
+	}
+	return nil
 }

@@ -87,7 +87,8 @@ func TestWhatIsNotTURNIsCutOff(t *testing.T) {
 		"TLS":                           {"\x16\x03\x01\x02\x00\x01\x00", ErrFraming},
 		"RTP":                           {"\x80\x00\x00\x00\x00", ErrFraming},
 		"STUN length not times 4":       {"\x00\x01\x00\x03\x21\x12\xa4\x42", ErrFraming},
-		"a long frame that never comes": {"\x40\x00\xff\xff and then nothing", os.ErrDeadlineExceeded},
+		"ChannelData first":             {"\x40\x00\x00\x00", ErrFraming},
+		"a long frame that never comes": {"\x00\x01\xff\xfc and then nothing", os.ErrDeadlineExceeded},
 		"one byte":                      {"\x00", os.ErrDeadlineExceeded},
 		"nothing":                       {"", os.ErrDeadlineExceeded},
 	} {
@@ -104,7 +105,7 @@ func TestWhatIsNotTURNIsCutOff(t *testing.T) {
 func TestADripOfBytesDoesNotProlongAFrame(t *testing.T) {
 	s, far := pair(t, short)
 	go func() {
-		for _, b := range append([]byte{0x40, 0, 0xff, 0xff}, make([]byte, 1000)...) {
+		for _, b := range append([]byte{0, 1, 0xff, 0xfc}, make([]byte, 1000)...) {
 			if _, err := far.Write([]byte{b}); err != nil {
 				return
 			}

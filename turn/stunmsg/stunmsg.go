@@ -14,7 +14,7 @@
 //	|                    transaction id, 96 bits                    |
 //	|                              …                                |
 //
-//	|0 1|  channel 0x4000-0x4FFF    |   length of the payload       |
+//	|0 1|  channel number           |   length of the payload       |
 //	|   payload, over TCP and TLS padded to a multiple of 4         |
 package stunmsg
 
@@ -30,7 +30,8 @@ const (
 	ChannelHeaderSize = 4          // ChannelData header
 	MagicCookie       = 0x2112A442 // RFC 8489, section 5
 	MinChannel        = 0x4000     // RFC 8656, section 12
-	MaxChannel        = 0x4FFF     // RFC 8656, section 12; 0x5000-0x7FFF are reserved
+	MaxChannel        = 0x4FFF     // RFC 8656, section 12
+	MaxLegacyChannel  = 0x7FFF     // RFC 5766, section 11; what is above MaxChannel is reserved since
 	// MaxFrame is the longest frame of either kind: a 16-bit length, the longer header, and padding.
 	MaxFrame = 65535 + HeaderSize + 3
 	// DataIndicationHead is the room that PutDataIndication needs in front of the payload with an IPv6 peer.
@@ -44,7 +45,7 @@ type Kind uint8
 const (
 	Unknown Kind = iota // neither; to be dropped
 	STUN                // a STUN header with the right cookie and a length that is a multiple of 4
-	Channel             // a ChannelData header with a channel number that RFC 8656 allows
+	Channel             // a ChannelData header; which channel numbers are bound is not looked at here
 )
 
 // Classify tells what the packet claims to be. It looks at the header only.
@@ -58,9 +59,7 @@ func Classify(p []byte) Kind {
 			return STUN
 		}
 	case 1:
-		if p[0] < 0x50 {
-			return Channel
-		}
+		return Channel
 	}
 	return Unknown
 }
@@ -68,7 +67,7 @@ func Classify(p []byte) Kind {
 // ChannelData takes a ChannelData packet apart. The payload aliases p; bytes behind it (padding, RFC 8656, section 12.5) are
 // left out. ok is false if p is no ChannelData or is shorter than it claims.
 func ChannelData(p []byte) (channel uint16, payload []byte, ok bool) {
-	if len(p) < ChannelHeaderSize || p[0]>>4 != 4 {
+	if len(p) < ChannelHeaderSize || p[0]>>6 != 1 {
 		return 0, nil, false
 	}
 	n := int(binary.BigEndian.Uint16(p[2:]))
@@ -98,9 +97,6 @@ func FrameLen(p []byte) (n int, ok bool) {
 		}
 		return HeaderSize + length, true
 	case 1:
-		if p[0] >= 0x50 {
-			return 0, false
-		}
 		return ChannelHeaderSize + (length+3)&^3, true
 	}
 	return 0, false

@@ -114,7 +114,7 @@ func TestDataIndicationIsReadByAnotherImplementation(t *testing.T) {
 	}
 }
 
-func TestChannelNumbersOutsideRFC8656AreNotChannelData(t *testing.T) {
+func TestTheFirstTwoBitsTellChannelData(t *testing.T) {
 	for _, c := range []struct {
 		p    []byte
 		kind Kind
@@ -123,8 +123,7 @@ func TestChannelNumbersOutsideRFC8656AreNotChannelData(t *testing.T) {
 		{[]byte{0x40, 0x00, 0, 0}, Channel, true},
 		{[]byte{0x4f, 0xff, 0, 1, 7}, Channel, true},
 		{[]byte{0x40, 0x00, 0, 2, 7}, Channel, false}, // shorter than it claims
-		{[]byte{0x50, 0x00, 0, 0}, Unknown, false},
-		{[]byte{0x7f, 0xff, 0, 0}, Unknown, false},
+		{[]byte{0x7f, 0xff, 0, 0}, Channel, true},
 		{[]byte{0x80, 0x00, 0, 0}, Unknown, false},
 		{[]byte{0x40, 0x00, 0}, Unknown, false},
 	} {
@@ -160,7 +159,7 @@ func FuzzPeek(f *testing.F) {
 		kind := Classify(p)
 		channel, payload, ok := ChannelData(p)
 		if ok {
-			if kind != Channel || channel < MinChannel || channel > MaxChannel || len(payload) > len(p)-4 {
+			if kind != Channel || channel < MinChannel || channel > MaxLegacyChannel || len(payload) > len(p)-4 {
 				t.Fatalf("%x: kind %v channel %x", p, kind, channel)
 			}
 			again := make([]byte, 4+len(payload))
