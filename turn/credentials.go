@@ -220,7 +220,7 @@ func (c *Credentials) parse(username string) (identity, error) {
 		return identity{}, errTooLong
 	}
 	if f := strings.Split(rest, ":"); len(f) == 4 && f[0] == "v1" {
-		if id.issued, err = strconv.ParseInt(f[1], 36, 64); err != nil {
+		if id.issued, err = strconv.ParseInt(f[1], 36, 64); err != nil || f[2] == "" {
 			return identity{}, errMalformed
 		}
 		id.user, id.device = unescapeID.Replace(f[2]), unescapeID.Replace(f[3])
