@@ -118,9 +118,9 @@ type User struct {
 	Device string `json:"device_id"`
 }
 
-// Register makes an account whose name begins with name.
+// Register makes an account whose name begins with name; no two calls make the same.
 func (s *Server) Register(ctx context.Context, name string) (*User, error) {
-	name = name + "-" + s.run
+	name = name + "-" + s.Txn()
 	u := &User{Server: s}
 	const password = "not a secret: this server is under test"
 	if s.secret != "" {
