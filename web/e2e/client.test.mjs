@@ -48,6 +48,37 @@ describe('accounts', () => {
     assert.match(await ann.userId(), new RegExp(`^@${name}:`));
   });
 
+  it('a session whose access token has ended goes on with a new one', async () => {
+    const ann = await person();
+    await ann.signUp(freshName('ann'));
+    const stored = () => ann.page.evaluate(() => JSON.parse(localStorage.getItem('trunkboard.session')));
+    const first = await stored();
+    assert.ok(first.refreshToken, 'the server gives refresh tokens');
+    // Once it ends soon, by the clock; once the server no longer knows it.
+    await ann.page.evaluate((s) => localStorage.setItem('trunkboard.session', JSON.stringify({ ...s, expiresAt: Date.now() + 1000 })), first);
+    await ann.page.reload();
+    await ann.ready();
+    const second = await stored();
+    assert.notEqual(second.accessToken, first.accessToken);
+    await ann.page.evaluate((s) => localStorage.setItem('trunkboard.session', JSON.stringify({ ...s, accessToken: 'gone' })), second);
+    await ann.page.reload();
+    await ann.ready();
+    const third = await stored();
+    assert.notEqual(third.accessToken, second.accessToken);
+    assert.equal(third.deviceId, first.deviceId);
+  });
+
+  it('a session that was ended elsewhere asks to sign in again', async () => {
+    const ann = await person();
+    await ann.signUp(freshName('ann'));
+    await ann.page.evaluate(async () => {
+      const { accessToken } = JSON.parse(localStorage.getItem('trunkboard.session'));
+      await fetch('/_matrix/client/v3/logout', { method: 'POST', headers: { Authorization: `Bearer ${accessToken}` } });
+    });
+    await ann.page.getByText('signed out by the server').waitFor();
+    assert.equal(await ann.page.evaluate(() => localStorage.getItem('trunkboard.session')), null);
+  });
+
   it('a wrong password and a taken name are explained', async () => {
     const ann = await person();
     const name = freshName('ann');
@@ -104,6 +135,19 @@ describe('chat', () => {
     await ben.page.bringToFront();
     await ben.openRoom(roomId);
     await row.and(ben.page.locator('[data-unread="0"]')).waitFor();
+  });
+
+  it('a message written without a connection is sent when it is back', async () => {
+    const [ann, ben] = [await person(), await person()];
+    await introduce(ann, ben);
+    await ann.page.context().setOffline(true);
+    await ann.page.getByText('No connection to the server').waitFor();
+    await ann.send('from the tunnel');
+    await ann.page.locator('[data-testid="message"][data-state="failed"]').waitFor();
+    await ann.page.context().setOffline(false);
+    await ben.sees('from the tunnel');
+    await ann.sees('from the tunnel');
+    await ann.page.getByText('No connection to the server').waitFor({ state: 'detached' });
   });
 
   it('a picture is uploaded, shown and opened', async () => {

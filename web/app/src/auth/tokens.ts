@@ -2,7 +2,7 @@
 import { loadSession, saveSession, type Session } from './session.ts';
 
 /** A token is renewed this long before it ends, so that a request on a slow line still arrives in time. */
-const EARLY_MS = 30_000;
+const EARLY_MS = 60_000;
 
 /**
  * Keeps the access token of one session fresh. The Matrix SDK renews only OAuth sessions, so its requests go
@@ -27,9 +27,7 @@ export class TokenKeeper {
   fetch = async (input: RequestInfo | URL, init: RequestInit = {}): Promise<Response> => {
     const headers = new Headers(init.headers);
     if (!headers.has('Authorization')) return fetch(input, init);
-    if (this.session.refreshToken && this.session.expiresAt && Date.now() > this.session.expiresAt - EARLY_MS) {
-      await this.renew(this.session.accessToken);
-    }
+    await this.renewIfDue();
     const used = this.session.accessToken;
     headers.set('Authorization', `Bearer ${used}`);
     // The hang-up of a tab that closes must outlive the page.
@@ -45,6 +43,12 @@ export class TokenKeeper {
     headers.set('Authorization', `Bearer ${this.session.accessToken}`);
     return fetch(input, { ...init, headers });
   };
+
+  /** Renews a token that ends soon. For requests that do not go through `fetch`: uploads, which report progress. */
+  async renewIfDue(): Promise<void> {
+    const { refreshToken, expiresAt, accessToken } = this.session;
+    if (refreshToken && expiresAt && Date.now() > expiresAt - EARLY_MS) await this.renew(accessToken);
+  }
 
   /** Renews unless somebody already did since `used` was put on a request. True when there is a new token. */
   private renew(used: string): Promise<boolean> {

@@ -2,6 +2,7 @@
 import {
   ClientEvent,
   createClient,
+  EventStatus,
   EventType,
   HttpApiEvent,
   IndexedDBStore,
@@ -42,6 +43,7 @@ export class Connection {
   readonly media: MediaLoader;
   readonly calls: CallManager;
   readonly userId: string;
+  readonly keeper: TokenKeeper;
   private readonly list: RoomList;
   private readonly onGone: (words: string) => void;
   private over = false;
@@ -50,12 +52,15 @@ export class Connection {
     this.client = client;
     this.userId = session.userId;
     this.onGone = onGone;
+    this.keeper = keeper;
     this.media = new MediaLoader(session.baseUrl, keeper);
     this.calls = new CallManager(client);
     this.list = new RoomList(client);
     keeper.onRenewed = (renewed) => client.setAccessToken(renewed.accessToken);
     client.on(ClientEvent.Sync, this.onSync);
     client.on(HttpApiEvent.SessionLoggedOut, () => void this.close('You were signed out by the server.'));
+    window.addEventListener('online', this.onLine);
+    window.addEventListener('offline', this.onLine);
     if (localStorage.getItem('trunkboard.test') === '1') this.expose();
   }
 
@@ -90,11 +95,29 @@ export class Connection {
     return connection;
   }
 
+  /** The browser knows of a lost line long before a waiting sync request does. */
+  private onLine = (): void => {
+    if (!navigator.onLine) useApp.setState({ sync: 'offline' });
+    else if (!this.client.retryImmediately()) this.onSync(this.client.getSyncState() ?? SyncState.Stopped);
+  };
+
   private onSync = (state: SyncState): void => {
     const sync = state === SyncState.Prepared || state === SyncState.Syncing ? 'ready' : state === SyncState.Error || state === SyncState.Reconnecting ? 'offline' : undefined;
-    if (sync && useApp.getState().sync !== sync) useApp.setState({ sync });
+    const before = useApp.getState().sync;
+    if (sync && before !== sync) useApp.setState({ sync });
+    if (before === 'offline' && sync === 'ready') this.resendUnsent();
     if (state === SyncState.Prepared) this.list.markAll();
   };
+
+  /** Sends again what failed only because the line was down; what the server refused waits for the person. */
+  private resendUnsent(): void {
+    for (const room of this.client.getRooms()) {
+      for (const event of room.getLiveTimeline().getEvents()) {
+        if (event.status !== EventStatus.NOT_SENT || event.getType() !== (EventType.RoomMessage as string)) continue;
+        if (event.error?.name === 'ConnectionError') this.client.resendEvent(event, room).catch(() => {});
+      }
+    }
+  }
 
   private expose(): void {
     const { client, calls } = this;
@@ -173,6 +196,8 @@ export class Connection {
 
   /** Ends everything this account runs in the page; the session itself stays. */
   stop(): void {
+    window.removeEventListener('online', this.onLine);
+    window.removeEventListener('offline', this.onLine);
     this.calls.stop();
     this.list.stop();
     this.client.stopClient();

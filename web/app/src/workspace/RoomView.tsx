@@ -14,9 +14,9 @@ import { useRoom, type RoomModel } from './useRoom.ts';
 const PRESENCE: Record<string, string> = { online: 'Online', unavailable: 'Away', offline: 'Offline' };
 
 export function RoomView({ roomId }: { roomId: string }) {
-  const { client } = useConnection();
-  const model = useRoom(client, roomId);
-  const uploads = useUploads(client, roomId);
+  const connection = useConnection();
+  const model = useRoom(connection.client, roomId);
+  const uploads = useUploads(connection, roomId);
   const [dropping, setDropping] = useState(false);
   const item = useApp((s) => s.rooms.find((r) => r.id === roomId));
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-import { MsgType, type MatrixClient } from 'matrix-js-sdk';
+import { MsgType } from 'matrix-js-sdk';
 import { useCallback, useState } from 'react';
+import type { Connection } from '../matrix/connection.ts';
 import { toast } from '../store.ts';
 
 export interface Upload {
@@ -34,7 +35,7 @@ async function imageSize(file: File): Promise<{ w?: number; h?: number }> {
 }
 
 /** Uploads files into a room and keeps a line for each until it is sent. */
-export function useUploads(client: MatrixClient, roomId: string) {
+export function useUploads({ client, keeper }: Connection, roomId: string) {
   const [uploads, setUploads] = useState<Upload[]>([]);
   const patch = useCallback((key: number, change: Partial<Upload>) => {
     setUploads((all) => all.map((u) => (u.key === key ? { ...u, ...change } : u)));
@@ -47,6 +48,7 @@ export function useUploads(client: MatrixClient, roomId: string) {
       try {
         const msgtype = msgtypeOf(file);
         const size = msgtype === MsgType.Image ? await imageSize(file) : {};
+        await keeper.renewIfDue();
         const { content_uri: url } = await client.uploadContent(file, {
           name: file.name,
           type: file.type || 'application/octet-stream',
@@ -61,7 +63,7 @@ export function useUploads(client: MatrixClient, roomId: string) {
         toast(tooLarge ? `${file.name} is too large for this server.` : `${file.name} could not be sent.`, 'problem');
       }
     },
-    [client, roomId, patch, drop],
+    [client, keeper, roomId, patch, drop],
   );
 
   const add = useCallback(
