@@ -25,6 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
+	"github.com/trunkboard/trunkboard/homeserver/calls"
 	"github.com/trunkboard/trunkboard/homeserver/e2ee"
 	"github.com/trunkboard/trunkboard/homeserver/media"
 	"github.com/trunkboard/trunkboard/homeserver/push"
@@ -63,6 +64,7 @@ type Deps struct {
 	Metrics  prometheus.Registerer // nil: no metrics
 	Accounts *accounts.Service
 	Media    *media.Service
+	Calls    *calls.Service
 	Push     *push.Service
 	ICE      ICEIssuer // TURN credentials; nil: clients are told of no TURN server
 
@@ -84,7 +86,7 @@ type Marks interface {
 	SetFullyRead(ctx context.Context, userID, roomID, eventID string) error
 }
 
-// API serves /_matrix/client, /_matrix/media, /_synapse/admin and /.well-known/matrix.
+// API serves /_matrix/client, /_matrix/media, /_synapse/admin, /_trunkboard/client and /.well-known/matrix.
 //
 // It must see the request as it came: a ServeMux in front of it would redirect ids that hold encoded or double slashes.
 type API struct {
@@ -153,6 +155,7 @@ func New(d Deps) *API {
 		a.routesKeys,
 		a.routesToDevice,
 		a.routesBackup,
+		a.routesCalls,
 	} {
 		routes()
 	}
