@@ -70,10 +70,14 @@ const (
 	callsRoom   = `SELECT ` + callColumns + `, 0 AS own FROM memberships m JOIN call_records c ON c.room_nid = m.room_nid WHERE m.user_id = $1 AND m.membership = 'join' AND c.invitee = ''
 		AND NOT EXISTS (SELECT 1 FROM call_parties x WHERE x.user_id = $1 AND x.started_ts = c.started_ts AND x.id = c.id)` + callWanted
 	callsPick = `SELECT c.id, c.room_nid, r.room_id, c.call_id, c.caller, c.callee, c.invitee, c.invite_id, c.kind, c.outcome, c.missed, c.reason, c.started_ts, c.answered_ts, c.ended_ts, c.own FROM (`
-	callsDown = callsPick + callsOwn + `AND (p.started_ts, p.id) < ($4, $5) UNION ALL ` + callsRoom + `AND (c.started_ts, c.id) < ($4, $5)) c
-		JOIN rooms r ON r.room_nid = c.room_nid ORDER BY c.started_ts DESC, c.id DESC LIMIT $6`
-	callsUp = callsPick + callsOwn + `AND (p.started_ts, p.id) > ($4, $5) UNION ALL ` + callsRoom + `AND (c.started_ts, c.id) > ($4, $5)) c
-		JOIN rooms r ON r.room_nid = c.room_nid ORDER BY c.started_ts, c.id LIMIT $6`
+	callsDown = callsPick +
+		`SELECT * FROM (` + callsOwn + `AND (p.started_ts, p.id) < ($4, $5) ORDER BY p.started_ts DESC, p.id DESC LIMIT $6) a UNION ALL ` +
+		`SELECT * FROM (` + callsRoom + `AND (c.started_ts, c.id) < ($4, $5) ORDER BY c.started_ts DESC, c.id DESC LIMIT $6) b` +
+		`) c JOIN rooms r ON r.room_nid = c.room_nid ORDER BY c.started_ts DESC, c.id DESC LIMIT $6`
+	callsUp = callsPick +
+		`SELECT * FROM (` + callsOwn + `AND (p.started_ts, p.id) > ($4, $5) ORDER BY p.started_ts, p.id LIMIT $6) a UNION ALL ` +
+		`SELECT * FROM (` + callsRoom + `AND (c.started_ts, c.id) > ($4, $5) ORDER BY c.started_ts, c.id LIMIT $6) b` +
+		`) c JOIN rooms r ON r.room_nid = c.room_nid ORDER BY c.started_ts, c.id LIMIT $6`
 )
 
 // Calls lists records by the time at which the calls began.
