@@ -72,10 +72,14 @@ func (a *API) pushRulesOfKind(r *Request) (any, error) {
 }
 
 func (a *API) pushRule(r *Request) (any, error) {
-	k, id, err := r.pushKind()
-	if err != nil {
+	if err := r.pushScope(); err != nil {
 		return nil, err
 	}
+	k, err := push.ParseKind(r.PathValue("kind"))
+	if err != nil {
+		return nil, signalling.NotFound("there is no such kind of push rules, and so no such rule").Because(err)
+	}
+	id := r.PathValue("rule")
 	rules, err := a.Push.Rules(r.Context(), r.UserID)
 	if err != nil {
 		return nil, err

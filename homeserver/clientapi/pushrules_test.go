@@ -53,7 +53,9 @@ func TestPushRulesOverHTTP(t *testing.T) {
 			code               string
 		}{
 			"scope":                {"GET", "device/", "", 400, "M_INVALID_PARAM"},
-			"kind":                 {"GET", "global/unknown/x", "", 400, "M_INVALID_PARAM"},
+			"kind":                 {"GET", "global/unknown/", "", 400, "M_INVALID_PARAM"},
+			"rule of unknown kind": {"GET", "global/unknown/x", "", 404, "M_NOT_FOUND"},
+			"put of unknown kind":  {"PUT", "global/unknown/x", `{"actions":[]}`, 400, "M_INVALID_PARAM"},
 			"part":                 {"GET", "global/override/.m.rule.master/colour", "", 400, "M_INVALID_PARAM"},
 			"rule":                 {"GET", "global/override/none", "", 404, "M_NOT_FOUND"},
 			"rule of another kind": {"GET", "global/override/tea", "", 404, "M_NOT_FOUND"},

@@ -22,8 +22,8 @@ const (
 	maxListed      = 64  // unread events of a user in a room whose positions are kept
 )
 
-// Tally is a number of unread events.
-type Tally struct{ Notify, Highlight int64 }
+// Tally is a number of unread events. An alias, so that sync need not know push.
+type Tally = struct{ Notify, Highlight int64 }
 
 type counterKey struct {
 	user string

@@ -234,20 +234,51 @@ func (a *answer) accountData() (byRoom map[string][]byte, err error) {
 	return byRoom, nil
 }
 
-// unread writes unread_notifications.
+// unread writes unread_notifications, and by thread where the client asked for that ("Threaded read receipts").
 func (a *answer) unread(b []byte, room *rooms.Room) ([]byte, error) {
 	if a.s.Unread == nil {
 		return b, nil
 	}
-	n, h, err := a.s.Unread.Unread(a.ctx, a.q.User, room)
+	byThread, err := a.s.Unread.UnreadByThread(a.ctx, a.q.User, room)
 	if err != nil {
 		return b, err
 	}
-	b = append(b, `,"unread_notifications":{"highlight_count":`...)
-	b = strconv.AppendInt(b, h, 10)
+	all := byThread[""]
+	apart := a.q.Filter.Room.Timeline.UnreadThreadNotifications
+	var threads []string
+	for root, n := range byThread {
+		switch {
+		case root == "":
+		case apart:
+			threads = append(threads, root)
+		default:
+			all.Notify += n.Notify
+			all.Highlight += n.Highlight
+		}
+	}
+	b = appendTally(append(b, `,"unread_notifications":`...), all)
+	if len(threads) > 0 {
+		slices.Sort(threads)
+		b = append(b, `,"unread_thread_notifications":`...)
+		for i, root := range threads {
+			sep := byte(',')
+			if i == 0 {
+				sep = '{'
+			}
+			b = event.AppendString(append(b, sep), root)
+			b = appendTally(append(b, ':'), byThread[root])
+		}
+		b = append(b, '}')
+	}
+	return b, nil
+}
+
+func appendTally(b []byte, n Tally) []byte {
+	b = append(b, `{"highlight_count":`...)
+	b = strconv.AppendInt(b, n.Highlight, 10)
 	b = append(b, `,"notification_count":`...)
-	b = strconv.AppendInt(b, n, 10)
-	return append(b, '}'), nil
+	b = strconv.AppendInt(b, n.Notify, 10)
+	return append(b, '}')
 }
 
 // summary writes the room summary ("m.heroes" and the counts).

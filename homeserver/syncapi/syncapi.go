@@ -53,9 +53,12 @@ type AccountData interface {
 	AccountData(ctx context.Context, user string, from, to int64) ([]AccountEvent, error)
 }
 
-// Unread counts what a user has not read in a room.
+// Tally is a number of unread events. An alias, so that whoever counts need not know sync.
+type Tally = struct{ Notify, Highlight int64 }
+
+// Unread counts what a user has not read in a room, by thread root; the main timeline stands under "".
 type Unread interface {
-	Unread(ctx context.Context, user string, room *rooms.Room) (notify, highlight int64, err error)
+	UnreadByThread(ctx context.Context, user string, room *rooms.Room) (map[string]Tally, error)
 }
 
 // Deps are the services that sync reads from. Keys, Account, Unread and Presence may be nil.
