@@ -36,6 +36,7 @@ type Config struct {
 	Redis        Redis        `yaml:"redis"`
 	Registration Registration `yaml:"registration"`
 	Accounts     Accounts     `yaml:"accounts"`
+	Rooms        Rooms        `yaml:"rooms"`
 	Limits       Limits       `yaml:"limits"`
 	Media        Media        `yaml:"media"`
 	TURN         TURN         `yaml:"turn"`
@@ -86,6 +87,11 @@ type Registration struct {
 // Accounts is how passwords are kept.
 type Accounts struct {
 	PasswordCost string `yaml:"password_cost"`
+}
+
+// Rooms is what new rooms are like.
+type Rooms struct {
+	DefaultVersion string `yaml:"default_version"`
 }
 
 // Limits are token buckets; a zero Rate is no limit.

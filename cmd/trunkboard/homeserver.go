@@ -11,6 +11,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
 	"github.com/trunkboard/trunkboard/homeserver/clientapi"
 	"github.com/trunkboard/trunkboard/homeserver/e2ee"
+	"github.com/trunkboard/trunkboard/homeserver/event"
 	"github.com/trunkboard/trunkboard/homeserver/media"
 	"github.com/trunkboard/trunkboard/homeserver/push"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
@@ -40,6 +41,9 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := room.UseVersion(event.Version(a.cfg.Rooms.DefaultVersion)); err != nil {
+		return nil, fmt.Errorf("rooms.default_version: %w", err)
+	}
 	room.UseProfiles(acc.NameAndAvatar)
 	keys := e2ee.New(store, a.cfg.ServerName, a.log.With("part", "e2ee"), e2ee.Deps{Rooms: room, Clock: clock})
 	here, err := a.openPresence(clock)
@@ -49,7 +53,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	rules := push.New(store, clock, a.log.With("part", "push"))
 	acc.Hook(accounts.Hooks{DeviceDeleted: rules.DeviceDeleted})
 	sync := syncapi.New(syncapi.Deps{
-		Store: store, Rooms: room, Keys: keys, Account: withPushRules{acc.ForSync(), rules}, Unread: rules, Presence: here, Clock: clock, Log: a.log.With("part", "sync"),
+		Store: store, Rooms: room, Keys: keys, Account: withPushRules{acc.ForSync(), rules}, Ignores: acc, Unread: rules, Presence: here, Clock: clock, Log: a.log.With("part", "sync"),
 	})
 	store.Observe(func(pos int64, notes []storage.Note) {
 		rules.Observe(pos, notes) // first, so that an event and the count with it go out together

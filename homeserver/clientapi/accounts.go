@@ -37,9 +37,13 @@ func (a *API) routesAccounts() {
 	for _, v := range event.Versions() {
 		available[string(v)] = "stable"
 	}
+	newest := event.DefaultVersion
+	if a.Rooms != nil {
+		newest = a.Rooms.DefaultVersion()
+	}
 	enabled := func(b bool) map[string]bool { return map[string]bool{"enabled": b} }
 	capabilities := mustEncode(map[string]any{"capabilities": map[string]any{
-		"m.room_versions":   map[string]any{"default": event.DefaultVersion, "available": available},
+		"m.room_versions":   map[string]any{"default": newest, "available": available},
 		"m.change_password": enabled(true),
 		"m.set_displayname": enabled(true),
 		"m.set_avatar_url":  enabled(true),

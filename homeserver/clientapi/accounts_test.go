@@ -96,7 +96,7 @@ func (h *home) do(method, path, token string, body any) answer {
 		}
 		text = string(b)
 	}
-	if strings.HasPrefix(path, "/v3/") {
+	if first, _, _ := strings.Cut(path[1:], "/"); first == "v3" || first == "v1" || first == "r0" || first == "unstable" {
 		path = "/_matrix/client" + path
 	}
 	status, _, got := raw(h.t, h.url, method, path, token, text)

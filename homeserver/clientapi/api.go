@@ -184,6 +184,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
+	hr = current(hr)
 	escaped := hr.URL.EscapedPath()
 	if !clean(escaped) {
 		// net/http would redirect to the cleaned path, which loses the body and names something else.
@@ -195,6 +196,26 @@ func (a *API) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		return
 	}
 	a.mux.ServeHTTP(w, hr)
+}
+
+// current makes a request to the first name of the API, which clients of before v1.1 still use, one to today's: what it serves has
+// not changed since.
+func current(hr *http.Request) *http.Request {
+	const was, is = "/_matrix/client/r0/", "/_matrix/client/v3/"
+	if !strings.HasPrefix(hr.URL.Path, was) {
+		return hr
+	}
+	u := *hr.URL
+	u.Path = is + u.Path[len(was):]
+	if u.RawPath != "" {
+		if !strings.HasPrefix(u.RawPath, was) {
+			return hr // the prefix itself is escaped: nobody writes that
+		}
+		u.RawPath = is + u.RawPath[len(was):]
+	}
+	r := *hr
+	r.URL = &u
+	return &r
 }
 
 // clean says that net/http's mux would take the path as it stands.

@@ -369,7 +369,7 @@ func (a *API) members(r *Request) (any, error) {
 	}
 	var refs []rooms.Ref
 	if at := r.Param("at"); at != "" {
-		refs, err = a.stateAtToken(r, room, at)
+		refs, err = a.membersAtToken(r, room, at)
 	} else {
 		refs, err = all()
 	}

@@ -42,6 +42,12 @@ func eventFilter(r *Request) (*filter.Events, error) {
 // the position to go on from; done says that there is nothing more.
 func (a *API) page(r *Request, room *rooms.Room, f *filter.Events, from, to int64, limit int, backwards bool) (events []*rooms.Stored, next int64, done bool, err error) {
 	next = from
+	var ignored map[string]struct{}
+	if a.Accounts != nil {
+		if ignored, err = a.Accounts.Ignored(r.Context(), r.UserID); err != nil {
+			return nil, 0, false, err
+		}
+	}
 	low, high := from, to
 	if backwards {
 		low, high = to, from+1
@@ -59,7 +65,7 @@ func (a *API) page(r *Request, room *rooms.Room, f *filter.Events, from, to int6
 			} else {
 				low, next = e.Pos, e.Pos
 			}
-			if !f.Allows(room.ID, e.Type(), e.Sender(), f.ContainsURL != nil && gjson.GetBytes(e.Content(), "url").Type == gjson.String) {
+			if a.ignored(ignored, e) || !f.Allows(room.ID, e.Type(), e.Sender(), f.ContainsURL != nil && gjson.GetBytes(e.Content(), "url").Type == gjson.String) {
 				continue
 			}
 			ok, err := room.Visible(r.Context(), e, r.UserID)
@@ -75,6 +81,15 @@ func (a *API) page(r *Request, room *rooms.Room, f *filter.Events, from, to int6
 		}
 	}
 	return events, next, false, nil
+}
+
+// ignored says that e is something that a user who ignores these users is not shown: their events that are not state.
+func (a *API) ignored(users map[string]struct{}, e *rooms.Stored) bool {
+	if len(users) == 0 || e.IsState() {
+		return false
+	}
+	_, ok := users[e.Sender()]
+	return ok
 }
 
 func (a *API) messages(r *Request) (any, error) {
@@ -147,7 +162,8 @@ func (a *API) messages(r *Request) (any, error) {
 	out = append(out, `,"start":"`...)
 	out = append(out, syncapi.Token{Pos: from}.String()...)
 	out = append(out, '"')
-	if !done {
+	// A page that holds anything says where it ends, so that a client may go on from there later; the empty one is the last.
+	if !done || len(events) > 0 {
 		out = append(out, `,"end":"`...)
 		out = append(out, syncapi.Token{Pos: next}.String()...)
 		out = append(out, '"')
@@ -275,15 +291,29 @@ func (a *API) context(r *Request) (any, error) {
 	return Raw(append(out, '}')), nil
 }
 
-// stateAtToken is the state of a room as of a sync token: after the last event that it covers.
-func (a *API) stateAtToken(r *Request, room *rooms.Room, token string) ([]rooms.Ref, error) {
+// membersAtToken gives the member events of a room as of a sync token: after the last event that it covers. For whoever has left
+// the room no token leads past that; a token of before the room began stands for the moment at which the caller came in.
+func (a *API) membersAtToken(r *Request, room *rooms.Room, token string) ([]rooms.Ref, error) {
 	t, err := syncapi.ParseToken(token)
 	if err != nil {
 		return nil, err
 	}
-	last, err := room.Timeline(r.Context(), 0, t.Pos+1, 1, true)
-	if err != nil || len(last) == 0 {
+	list, err := a.Rooms.UserRooms(r.Context(), r.UserID)
+	if err != nil {
 		return nil, err
+	}
+	pos := t.Pos
+	if m := list[room.ID]; m.Membership == "leave" || m.Membership == "ban" {
+		pos = min(pos, m.Pos)
+	}
+	last, err := room.Timeline(r.Context(), math.MinInt64, pos+1, 1, true)
+	if err != nil {
+		return nil, err
+	}
+	if len(last) == 0 {
+		if last, err = a.firstJoined(r, room); err != nil || len(last) == 0 {
+			return nil, err
+		}
 	}
 	state, err := room.AllStateAt(r.Context(), last[0])
 	if err != nil {
@@ -296,4 +326,15 @@ func (a *API) stateAtToken(r *Request, room *rooms.Room, token string) ([]rooms.
 		}
 	}
 	return refs, nil
+}
+
+// firstJoined is the caller's first join among the first events of a room.
+func (a *API) firstJoined(r *Request, room *rooms.Room) ([]*rooms.Stored, error) {
+	first, err := room.Timeline(r.Context(), math.MinInt64, math.MaxInt64, maxMessages, false)
+	for _, e := range first {
+		if e.Is("m.room.member", r.UserID) && e.Membership() == "join" {
+			return []*rooms.Stored{e}, nil
+		}
+	}
+	return nil, err
 }

@@ -33,7 +33,7 @@ func newWhole(t *testing.T, st *storage.Store) *home {
 			t.Error(err)
 		}
 	}})
-	s := syncapi.New(syncapi.Deps{Store: st, Rooms: r, Account: h.acc.ForSync(), Clock: h.clock, Log: log})
+	s := syncapi.New(syncapi.Deps{Store: st, Rooms: r, Account: h.acc.ForSync(), Ignores: h.acc, Clock: h.clock, Log: log})
 	st.Observe(s.Observe)
 	srv := httptest.NewServer(New(Deps{Config: Config{ServerName: "test"}, Clock: h.clock, Accounts: h.acc, Rooms: r, Sync: s}))
 	t.Cleanup(srv.Close)

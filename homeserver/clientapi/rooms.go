@@ -111,11 +111,38 @@ func (a *API) roomID(r *Request) (string, error) {
 	return "", signalling.InvalidParam("%q is neither a room id nor a room alias", id)
 }
 
-func (a *API) joinRoom(r *Request) (any, error) {
-	var in struct {
-		Reason string `json:"reason"`
+// maxJoinContent bounds what a client may add to its own member event.
+const maxJoinContent = 16 << 10
+
+// joinContent is what else the body of a join says: it goes into the member event, as other servers do it. The server's own words
+// stay out of the client's hands.
+func joinContent(body map[string]json.RawMessage) (json.RawMessage, error) {
+	for _, k := range []string{"reason", "membership", "third_party_signed", "third_party_invite", "join_authorised_via_users_server", "is_direct"} {
+		delete(body, k)
 	}
-	if err := r.DecodeIfAny(&in); err != nil {
+	if len(body) == 0 {
+		return nil, nil
+	}
+	b, err := json.Marshal(body)
+	if err == nil && len(b) > maxJoinContent {
+		err = signalling.TooLarge("the body of a join may have %d bytes", maxJoinContent)
+	}
+	return b, err
+}
+
+func (a *API) joinRoom(r *Request) (any, error) {
+	var body map[string]json.RawMessage
+	if err := r.DecodeIfAny(&body); err != nil {
+		return nil, err
+	}
+	var reason string
+	if raw := null(body["reason"]); raw != nil {
+		if err := json.Unmarshal(raw, &reason); err != nil {
+			return nil, signalling.BadJSON("reason must be a string")
+		}
+	}
+	extra, err := joinContent(body)
+	if err != nil {
 		return nil, err
 	}
 	id, err := a.roomID(r)
@@ -127,7 +154,7 @@ func (a *API) joinRoom(r *Request) (any, error) {
 			return nil, err
 		}
 	}
-	if err := a.Rooms.SetMembership(r.Context(), id, r.UserID, r.DeviceID, r.UserID, "join", in.Reason, nil); err != nil {
+	if err := a.Rooms.SetMembership(r.Context(), id, r.UserID, r.DeviceID, r.UserID, "join", reason, extra); err != nil {
 		return nil, err
 	}
 	return map[string]string{"room_id": id}, nil

@@ -43,7 +43,7 @@ const (
 // do not allow, and those of Create.
 func (s *Service) CreateRoom(ctx context.Context, o Options) (string, error) {
 	if o.Version == "" {
-		o.Version = event.DefaultVersion
+		o.Version = s.DefaultVersion()
 	}
 	if !o.Version.Known() {
 		return "", signalling.Refuse(400, "M_UNSUPPORTED_ROOM_VERSION", "room version %q is not served here", string(o.Version))

@@ -49,6 +49,7 @@ type Service struct {
 	log    *slog.Logger
 
 	profile Profile
+	version event.Version
 
 	mu      sync.Mutex
 	rooms   map[string]*Room
@@ -65,7 +66,7 @@ type Service struct {
 
 // New opens the rooms of server, making its signing key when there is none.
 func New(ctx context.Context, store *storage.Store, server string, clock signalling.Clock, log *slog.Logger) (*Service, error) {
-	s := &Service{store: store, clock: clock, log: log, rooms: map[string]*Room{}, pending: newPending()}
+	s := &Service{store: store, clock: clock, log: log, rooms: map[string]*Room{}, version: event.DefaultVersion, pending: newPending()}
 	s.events, _ = lru.New[int64, *Stored](eventCache)
 	s.byID, _ = lru.New[string, int64](eventCache)
 	s.groups, _ = lru.New[int64, *group](groupCache)
@@ -99,6 +100,19 @@ func New(ctx context.Context, store *storage.Store, server string, clock signall
 
 // Server is the name of this server.
 func (s *Service) Server() string { return s.signer.Server }
+
+// DefaultVersion is the version of rooms that are made without naming one.
+func (s *Service) DefaultVersion() event.Version { return s.version }
+
+// UseVersion sets the version of rooms that are made without naming one; event.DefaultVersion otherwise. Call it before the first
+// request.
+func (s *Service) UseVersion(v event.Version) error {
+	if !v.Known() {
+		return fmt.Errorf("room version %q is not served here", string(v))
+	}
+	s.version = v
+	return nil
+}
 
 // Signer signs for this server.
 func (s *Service) Signer() event.Signer { return s.signer }

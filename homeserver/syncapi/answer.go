@@ -29,6 +29,8 @@ type answer struct {
 	first bool // no token: everything is new
 
 	something bool // there is news: do not wait
+	ignored   map[string]struct{}
+	present   map[string]bool // users whose presence is in the answer
 
 	join, invite, knock, leave []byte // members of the objects of that name
 	presence                   []byte
@@ -154,6 +156,15 @@ func list(to []byte, element ...[]byte) []byte {
 func (a *answer) room(section *[]byte, id string, body []byte) {
 	*section = list(*section, event.AppendString(nil, id), []byte{':'}, body)
 	a.something = true
+}
+
+// ignores says that the reader does not want to hear of e: "Ignoring Users" takes away events of ignored users that are not state.
+func (a *answer) ignores(e *rooms.Stored) bool {
+	if len(a.ignored) == 0 || e.IsState() {
+		return false
+	}
+	_, ok := a.ignored[e.Sender()]
+	return ok
 }
 
 func (a *answer) deviceChanged(user string) {

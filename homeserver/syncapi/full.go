@@ -66,8 +66,8 @@ func (a *answer) fullRoom(r *rooms.Room, account []byte, look bool) error {
 		return err
 	}
 	m := all[r.ID]
-	if m.Forgotten {
-		return nil
+	if m.Forgotten && (a.since.Pos == 0 || m.Pos <= a.since.Pos) {
+		return nil // a device that still has the room hears that it was left, however quickly it was forgotten
 	}
 	whole := a.since.Pos == 0 || a.q.FullState
 	switch m.Membership {
@@ -127,6 +127,7 @@ func (a *answer) fullJoined(r *rooms.Room, m storage.Membership, account []byte,
 		for _, u := range head.Joined() {
 			a.deviceChanged(u)
 		}
+		a.addPresence(head.Joined(), true)
 	}
 	f := &a.q.Filter.Room.Ephemeral
 	receipts := false
@@ -163,7 +164,7 @@ func (j *joinedRoom) fromStore(from, to int64) error {
 		for _, e := range page {
 			seen++
 			at = e.Pos
-			if !f.Allows(j.room.ID, e.Type(), e.Sender(), f.ContainsURL != nil && hasURL(e.Event)) {
+			if a.ignores(e) || !f.Allows(j.room.ID, e.Type(), e.Sender(), f.ContainsURL != nil && hasURL(e.Event)) {
 				continue
 			}
 			ok, err := j.room.Visible(a.ctx, e, a.q.User)
@@ -187,6 +188,9 @@ func (j *joinedRoom) fromStore(from, to int64) error {
 		}
 	}
 	slices.Reverse(j.timeline)
+	if from == 0 && !a.first && (len(j.timeline) == 0 || !j.timeline[0].Is("m.room.create", "")) {
+		j.limited = true // what went before is new to the client too: it pages back to it
+	}
 	first := to + 1 // the timeline begins here
 	if len(j.timeline) > 0 {
 		first = j.timeline[0].Pos
@@ -252,6 +256,7 @@ func (j *joinedRoom) deviceLists(changes []rooms.Change) error {
 		}
 		if j.head.IsJoined(c.Key.StateKey) {
 			j.a.deviceChanged(c.Key.StateKey)
+			j.a.addPresence([]string{c.Key.StateKey}, true)
 		} else if err := j.a.deviceLeft(c.Key.StateKey); err != nil {
 			return err
 		}
@@ -285,7 +290,7 @@ func (a *answer) fullLeft(r *rooms.Room, m storage.Membership) error {
 	for _, e := range page {
 		if ok, err := r.Visible(a.ctx, e, a.q.User); err != nil {
 			return err
-		} else if !ok || !f.Allows(r.ID, e.Type(), e.Sender(), f.ContainsURL != nil && hasURL(e.Event)) {
+		} else if !ok || a.ignores(e) || !f.Allows(r.ID, e.Type(), e.Sender(), f.ContainsURL != nil && hasURL(e.Event)) {
 			continue
 		}
 		if len(j.timeline) == f.Limit {
@@ -408,6 +413,9 @@ func (a *answer) stripped(r *rooms.Room, section *[]byte, name string) error {
 		return err
 	}
 	if own != nil && own.Sender() != a.q.User {
+		if _, ok := a.ignored[own.Sender()]; ok {
+			return nil // an invite of somebody whom the reader ignores
+		}
 		inviter, err := r.State(a.ctx, head, "m.room.member", own.Sender())
 		if err != nil {
 			return err

@@ -27,7 +27,7 @@ type joinedRoom struct {
 func (j *joinedRoom) fromCommits(commits []*rooms.Committed) error {
 	f := &j.a.q.Filter.Room
 	pick := func(e *rooms.Stored) bool {
-		return e.Status == storage.StatusOK && f.Timeline.Allows(j.room.ID, e.Type(), e.Sender(), f.Timeline.ContainsURL != nil && hasURL(e.Event))
+		return e.Status == storage.StatusOK && !j.a.ignores(e) && f.Timeline.Allows(j.room.ID, e.Type(), e.Sender(), f.Timeline.ContainsURL != nil && hasURL(e.Event))
 	}
 	for _, c := range commits {
 		if pick(c.Stored) {

@@ -176,6 +176,7 @@ func (a *answer) deviceListsOf(commits []*rooms.Committed) error {
 			switch {
 			case is && !was:
 				a.deviceChanged(u)
+				a.addPresence([]string{u}, true)
 			case was && !is:
 				if err := a.deviceLeft(u); err != nil {
 					return err

@@ -112,9 +112,13 @@ func (a *answer) addPresence(users []string, known bool) {
 		return
 	}
 	for _, p := range a.s.Presence.Get(users...) {
-		if (known && p.Version == 0) || !f.Allows("", "m.presence", p.UserID, false) {
+		if (known && p.Version == 0) || a.present[p.UserID] || !f.Allows("", "m.presence", p.UserID, false) {
 			continue
 		}
+		if a.present == nil {
+			a.present = map[string]bool{}
+		}
+		a.present[p.UserID] = true
 		b := append([]byte(nil), `{"content":`...)
 		b = AppendPresence(b, p, a.now)
 		b = append(b, `,"sender":`...)

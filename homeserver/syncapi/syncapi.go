@@ -61,12 +61,18 @@ type Unread interface {
 	UnreadByThread(ctx context.Context, user string, room *rooms.Room) (map[string]Tally, error)
 }
 
-// Deps are the services that sync reads from. Keys, Account, Unread and Presence may be nil.
+// Ignores gives the users whom a user ignores (m.ignored_user_list). The set is shared: do not change it.
+type Ignores interface {
+	Ignored(ctx context.Context, user string) (map[string]struct{}, error)
+}
+
+// Deps are the services that sync reads from. Keys, Account, Ignores, Unread and Presence may be nil.
 type Deps struct {
 	Store    *storage.Store
 	Rooms    *rooms.Service
 	Keys     Keys
 	Account  AccountData
+	Ignores  Ignores
 	Unread   Unread
 	Presence presence.Store
 	Clock    signalling.Clock
@@ -292,6 +298,11 @@ func (s *Service) Sync(ctx context.Context, q *Request) ([]byte, error) {
 		since.Eph = min(since.Eph, n.upTo.Eph)
 		a := &answer{s: s, ctx: ctx, q: q, since: since, next: n.upTo, now: s.Clock.Now(), first: q.Since == ""}
 		a.next.ToDevice = max(since.ToDevice, 0)
+		if s.Ignores != nil {
+			if a.ignored, err = s.Ignores.Ignored(ctx, q.User); err != nil {
+				return nil, err
+			}
+		}
 		if n.ok && !first {
 			if len(n.items) > 0 {
 				err = a.live(n.items)
