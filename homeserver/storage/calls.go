@@ -67,17 +67,16 @@ const (
 	callColumns = `c.id, c.room_nid, c.call_id, c.caller, c.callee, c.invitee, c.invite_id, c.kind, c.outcome, c.missed, c.reason, c.started_ts, c.answered_ts, c.ended_ts`
 	callWanted  = ` AND (CAST($2 AS BIGINT) = 0 OR c.room_nid = CAST($2 AS BIGINT)) AND (CAST($3 AS TEXT) = '' OR (CASE WHEN c.missed = 1 AND c.caller <> $1 THEN 'missed' ELSE c.outcome END) = CAST($3 AS TEXT)) `
 	callsOwn    = `SELECT ` + callColumns + `, 1 AS own FROM call_parties p JOIN call_records c ON c.id = p.id WHERE p.user_id = $1` + callWanted
-	callsRoom   = `SELECT ` + callColumns + `, 0 AS own FROM memberships m JOIN call_records c ON c.room_nid = m.room_nid WHERE m.user_id = $1 AND m.membership = 'join' AND c.invitee = ''
-		AND NOT EXISTS (SELECT 1 FROM call_parties x WHERE x.user_id = $1 AND x.started_ts = c.started_ts AND x.id = c.id)` + callWanted
-	callsPick = `SELECT c.id, c.room_nid, r.room_id, c.call_id, c.caller, c.callee, c.invitee, c.invite_id, c.kind, c.outcome, c.missed, c.reason, c.started_ts, c.answered_ts, c.ended_ts, c.own FROM (`
-	callsDown = callsPick +
+	callsRoom   = `SELECT ` + callColumns + `, 0 AS own FROM memberships m JOIN call_records c ON c.room_nid = m.room_nid WHERE m.user_id = $1 AND m.membership = 'join' AND c.invitee = ''` + callWanted
+	callsPick   = `SELECT c.id, c.room_nid, r.room_id, c.call_id, c.caller, c.callee, c.invitee, c.invite_id, c.kind, c.outcome, c.missed, c.reason, c.started_ts, c.answered_ts, c.ended_ts, c.own FROM (`
+	callsDown   = callsPick +
 		`SELECT * FROM (` + callsOwn + `AND (p.started_ts, p.id) < ($4, $5) ORDER BY p.started_ts DESC, p.id DESC LIMIT $6) a UNION ALL ` +
 		`SELECT * FROM (` + callsRoom + `AND (c.started_ts, c.id) < ($4, $5) ORDER BY c.started_ts DESC, c.id DESC LIMIT $6) b` +
-		`) c JOIN rooms r ON r.room_nid = c.room_nid ORDER BY c.started_ts DESC, c.id DESC LIMIT $6`
+		`) c JOIN rooms r ON r.room_nid = c.room_nid ORDER BY c.started_ts DESC, c.id DESC, c.own DESC`
 	callsUp = callsPick +
 		`SELECT * FROM (` + callsOwn + `AND (p.started_ts, p.id) > ($4, $5) ORDER BY p.started_ts, p.id LIMIT $6) a UNION ALL ` +
 		`SELECT * FROM (` + callsRoom + `AND (c.started_ts, c.id) > ($4, $5) ORDER BY c.started_ts, c.id LIMIT $6) b` +
-		`) c JOIN rooms r ON r.room_nid = c.room_nid ORDER BY c.started_ts, c.id LIMIT $6`
+		`) c JOIN rooms r ON r.room_nid = c.room_nid ORDER BY c.started_ts, c.id, c.own DESC`
 )
 
 // Calls lists records by the time at which the calls began.
@@ -93,7 +92,10 @@ func (s *Store) Calls(ctx context.Context, q CallQuery) (out []CallRow, err erro
 			return err
 		}
 		c.Missed, c.Own = missed != 0, own != 0
-		out = append(out, c)
+		// A user's own call in a room that the user is in comes in both ways.
+		if n := len(out); n < q.Limit && (n == 0 || out[n-1].ID != c.ID) {
+			out = append(out, c)
+		}
 		return nil
 	}, text, q.User, q.RoomNID, q.Outcome, q.FromTS, q.FromID, q.Limit)
 	return out, err
