@@ -52,6 +52,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	}
 	rules := push.New(store, clock, a.log.With("part", "push"))
 	acc.Hook(accounts.Hooks{DeviceDeleted: rules.DeviceDeleted})
+	a.running = append(a.running, component{name: "push", run: rules.Run})
 	sync := syncapi.New(syncapi.Deps{
 		Store: store, Rooms: room, Keys: keys, Account: withPushRules{acc.ForSync(), rules}, Ignores: acc, Unread: rules, Presence: here, Clock: clock, Log: a.log.With("part", "sync"),
 	})

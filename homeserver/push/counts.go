@@ -152,11 +152,16 @@ func (s *Service) happened(c *rooms.Committed) {
 		s.recent.Add(room.NID, r)
 	}
 	r.add(e.Pos, NewView(e.Type(), e.Sender(), room.ID, e.StateKey(), e.JSON()))
-	if e.Type() == "m.room.member" && e.IsState() && c.Before != nil {
-		if u := *e.StateKey(); c.Before.IsJoined(u) != c.Head.IsJoined(u) {
+	if e.Type() == "m.room.member" && e.IsState() {
+		u := *e.StateKey()
+		was, is := c.Before != nil && c.Before.IsJoined(u), c.Head.IsJoined(u)
+		if was != is {
 			if x, ok := s.counters.Peek(counterKey{u, room.NID}); ok {
 				x.reads.forget() // who comes back has not missed what he could not see
 			}
+		}
+		if is && !was {
+			s.arrived(arrival{u, room, c.Head})
 		}
 	}
 }

@@ -39,7 +39,8 @@ type Service struct {
 	sets     *lru.Cache[string, cachedSet]
 	counters *lru.Cache[counterKey, *counter]
 	recent   *lru.Cache[int64, *recent] // by room
-	observed atomic.Int64               // every event up to this position was observed, or was there before
+	arrivals chan arrival
+	observed atomic.Int64 // every event up to this position was observed, or was there before
 }
 
 type cachedSet struct {
@@ -50,7 +51,7 @@ type cachedSet struct {
 
 // New makes the service.
 func New(store *storage.Store, clock signalling.Clock, log *slog.Logger) *Service {
-	s := &Service{store: store, clock: clock, log: log, plain: newSet(&changes{})}
+	s := &Service{store: store, clock: clock, log: log, plain: newSet(&changes{}), arrivals: make(chan arrival, maxArrivals)}
 	s.observed.Store(store.Pos())
 	s.sets, _ = lru.New[string, cachedSet](setCache) // fails for a size below 1 only
 	s.counters, _ = lru.New[counterKey, *counter](counterCache)

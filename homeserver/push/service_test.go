@@ -417,3 +417,61 @@ func TestCountsLoseNothingWhileEventsArrive(t *testing.T) {
 	h.want("all of them", room, alice, 100, 0)
 	h.want("all of them", room, carol, 100, 0)
 }
+
+func TestASilencedRoomStaysSilentAfterItsUpgrade(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, s *storage.Store) {
+		h := newHall(t, s)
+		old := h.room(alice, bob, carol)
+		ctx := context.Background()
+		for _, err := range []error{
+			h.p.Put(ctx, bob, push.Room, push.Rule{ID: old.ID, Actions: list(`["dont_notify"]`)}, "", ""),
+			h.p.Enable(ctx, bob, push.Room, old.ID, false),
+			h.p.Put(ctx, carol, push.Room, push.Rule{ID: "!other:test", Actions: list(`[]`)}, "", ""),
+		} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		changed := make(chan string, 100)
+		s.Observe(func(pos int64, notes []storage.Note) {
+			h.p.Observe(pos, notes)
+			for _, n := range notes {
+				if n.Kind == storage.NoteAccountData {
+					changed <- n.User
+				}
+			}
+		})
+		ctx, stop := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- h.p.Run(ctx) }()
+		empty := ""
+		id, err := h.r.Create(ctx, rooms.NewRoom{Version: "11", Creator: alice, Create: json.RawMessage(`{"predecessor":{"room_id":"` + old.ID + `","event_id":"$x"}}`), Drafts: []rooms.Draft{
+			{Sender: alice, Type: "m.room.member", StateKey: &[]string{alice}[0], Content: json.RawMessage(`{"membership":"join"}`)},
+			{Sender: alice, Type: "m.room.power_levels", StateKey: &empty, Content: json.RawMessage(`{"users":{"@alice:test":100}}`)},
+			{Sender: alice, Type: "m.room.join_rules", StateKey: &empty, Content: json.RawMessage(`{"join_rule":"public"}`)},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, u := range []string{carol, bob} {
+			h.send(id, u, "m.room.member", &u, `{"membership":"join"}`)
+		}
+		if u := <-changed; u != bob {
+			t.Errorf("%s's rules changed", u)
+		}
+		r, err := h.p.Rules(ctx, bob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff([]string{id, old.ID}, ids(r.Room)); d != "" || r.Room[0].Enabled {
+			t.Errorf("%s %+v", d, r.Room)
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if r, err = h.p.Rules(context.Background(), carol); err != nil || len(r.Room) != 1 {
+			t.Errorf("carol's rules: %+v %v", r.Room, err)
+		}
+	})
+}
