@@ -122,6 +122,18 @@ describe('chat', () => {
     await ben.at('message').getByText('Message deleted').waitFor();
   });
 
+  it('people see the name and the presence of each other', async () => {
+    const [ann, ben] = [await person(), await person()];
+    await introduce(ann, ben);
+    await ben.at('user-menu').click();
+    await ben.at('open-name').click();
+    await ben.at('name-input').fill('Ben Okafor');
+    await ben.at('name-submit').click();
+    await ben.at('user-menu').getByText('Ben Okafor').waitFor();
+    await ann.at('room-title').getByText('Ben Okafor').waitFor();
+    await ann.page.locator('[data-testid="room-item"][data-presence="online"]').waitFor();
+  });
+
   it('unread messages are counted until they are looked at', async () => {
     const [ann, ben] = [await person(), await person()];
     const roomId = await introduce(ann, ben);

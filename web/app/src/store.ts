@@ -16,6 +16,8 @@ export interface Toast {
 export interface AppState {
   sync: SyncStatus;
   rooms: RoomItem[];
+  /** What we call ourselves. */
+  ownName: string;
   /** The open conversation, or null for none (on a phone: the list). */
   roomId: string | null;
   call: CallView | null;
@@ -25,7 +27,7 @@ export interface AppState {
   toasts: Toast[];
 }
 
-const empty = (): AppState => ({ sync: 'starting', rooms: [], roomId: null, call: null, incoming: null, devices: loadDevices(), toasts: [] });
+const empty = (): AppState => ({ sync: 'starting', rooms: [], ownName: '', roomId: null, call: null, incoming: null, devices: loadDevices(), toasts: [] });
 
 export const useApp = create<AppState>(empty);
 

@@ -4,7 +4,7 @@ import { CallDirection, CallErrorCode, CallParty, CallState, type CallError } fr
 import { CallEventHandlerEvent } from 'matrix-js-sdk/lib/webrtc/callEventHandler.js';
 import { CallFeedEvent, type CallFeed } from 'matrix-js-sdk/lib/webrtc/callFeed.js';
 import { displayName, localPart } from '../matrix/names.ts';
-import { patchCall, toast, useApp } from '../store.ts';
+import { openRoom, patchCall, toast, useApp } from '../store.ts';
 import { callsImpossible, explainMediaError, loadDevices, preflight, saveDevices, type DeviceChoice } from './devices.ts';
 import { endedWords } from './endings.ts';
 import { compare, judge, readSample, WINDOW, type Sample } from './quality.ts';
@@ -97,6 +97,7 @@ export class CallManager {
         const peerId = useApp.getState().incoming?.peerId ?? call.getOpponentMember()?.userId ?? '';
         useApp.setState({ incoming: null });
         this.forgetFailedDevices();
+        openRoom(call.roomId);
         this.take(call, peerId, call.hasRemoteUserMediaVideoTrack, devices.notice);
         await call.answer(true, devices.video);
       } finally {

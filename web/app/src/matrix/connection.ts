@@ -11,7 +11,9 @@ import {
   PendingEventOrdering,
   Preset,
   SyncState,
+  UserEvent,
   type MatrixClient,
+  type User,
 } from 'matrix-js-sdk';
 import { logger } from 'matrix-js-sdk/lib/logger.js';
 import { clearSession, loadSession, type Session } from '../auth/session.ts';
@@ -19,6 +21,7 @@ import { TokenKeeper } from '../auth/tokens.ts';
 import { CallManager } from '../calls/manager.ts';
 import { resetStore, toast, useApp } from '../store.ts';
 import { MediaLoader } from './media.ts';
+import { localPart } from './names.ts';
 import { directRooms, RoomList } from './roomList.ts';
 
 /** Debug setting for tests and troubleshooting: allow only relayed connections. */
@@ -44,7 +47,7 @@ export class Connection {
   readonly calls: CallManager;
   readonly userId: string;
   readonly keeper: TokenKeeper;
-  private readonly list: RoomList;
+  readonly list: RoomList;
   private readonly onGone: (words: string) => void;
   private over = false;
 
@@ -58,6 +61,7 @@ export class Connection {
     this.list = new RoomList(client);
     keeper.onRenewed = (renewed) => client.setAccessToken(renewed.accessToken);
     client.on(ClientEvent.Sync, this.onSync);
+    client.on(UserEvent.DisplayName, this.onDisplayName);
     client.on(HttpApiEvent.SessionLoggedOut, () => void this.close('You were signed out by the server.'));
     window.addEventListener('online', this.onLine);
     window.addEventListener('offline', this.onLine);
@@ -91,6 +95,7 @@ export class Connection {
     const connection = new Connection(client, keeper, session, onGone);
     // The SDK takes a copy of the relay credentials when a call object is made, so they must be there before the first sync brings one.
     await client.checkTurnServers();
+    void connection.readOwnName();
     await client.startClient({ initialSyncLimit: 30, lazyLoadMembers: true, pendingEventOrdering: PendingEventOrdering.Chronological });
     return connection;
   }
@@ -108,6 +113,21 @@ export class Connection {
     if (before === 'offline' && sync === 'ready') this.resendUnsent();
     if (state === SyncState.Prepared) this.list.markAll();
   };
+
+  private onDisplayName = (_event: unknown, user: User): void => {
+    if (user.userId === this.userId && user.rawDisplayName) useApp.setState({ ownName: user.rawDisplayName });
+  };
+
+  private async readOwnName(): Promise<void> {
+    useApp.setState({ ownName: localPart(this.userId) });
+    const profile = await this.client.getProfileInfo(this.userId, 'displayname').catch(() => ({ displayname: '' }));
+    if (profile.displayname) useApp.setState({ ownName: profile.displayname });
+  }
+
+  async rename(name: string): Promise<void> {
+    await this.client.setDisplayName(name);
+    useApp.setState({ ownName: name || localPart(this.userId) });
+  }
 
   /** Sends again what failed only because the line was down; what the server refused waits for the person. */
   private resendUnsent(): void {

@@ -3,6 +3,7 @@ import {
   ClientEvent,
   EventType,
   KnownMembership,
+  MatrixEvent,
   NotificationCountType,
   RoomEvent,
   RoomMemberEvent,
@@ -64,6 +65,15 @@ export class RoomList {
     this.markAll();
   }
 
+  /** Asks the server about somebody of whom sync has told nothing: somebody we only just share a room with. */
+  async askPresence(userId: string): Promise<void> {
+    const content = await this.client.getPresence(userId);
+    const user = this.client.getUser(userId);
+    if (!user || user.events.presence) return;
+    user.setPresenceEvent(new MatrixEvent({ type: EventType.Presence, sender: userId, content: { ...content } }));
+    this.markAll();
+  }
+
   stop(): void {
     for (const stop of this.stops) stop();
     if (this.scheduled !== null) clearTimeout(this.scheduled);
@@ -117,7 +127,9 @@ export class RoomList {
     const peer = direct.get(room.roomId) ?? (inviteIsDirect ? inviter : undefined);
     const events = room.getLiveTimeline().getEvents().slice(-PREVIEW_EVENTS).map(raw);
     const preview = previewOf(events, me, Date.now(), (id) => displayName(room, id));
-    const presence = peer ? ((this.client.getUser(peer)?.presence as Presence | undefined) ?? 'unknown') : 'unknown';
+    const user = peer ? this.client.getUser(peer) : null;
+    // The SDK calls everybody offline of whom it has heard nothing.
+    const presence = user?.events.presence ? (user.presence as Presence) : 'unknown';
     return {
       id: room.roomId,
       name: peer ? displayName(room, peer) : room.name,

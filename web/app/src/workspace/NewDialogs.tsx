@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { useEffect, useState, type FormEvent } from 'react';
 import { localPart, parseUser, serverPart } from '../matrix/names.ts';
-import { openRoom, toast } from '../store.ts';
+import { openRoom, toast, useApp } from '../store.ts';
 import { Avatar } from '../ui/Avatar.tsx';
 import { Dialog } from '../ui/Dialog.tsx';
 import { useConnection } from './context.ts';
@@ -214,6 +214,47 @@ export function InviteDialog({ roomId, onClose }: { roomId: string; onClose: () 
           </button>
           <button type="submit" className="button button-primary" disabled={busy || !input.trim()} data-testid="invite-submit">
             Invite
+          </button>
+        </footer>
+      </form>
+    </Dialog>
+  );
+}
+
+export function NameDialog({ onClose }: { onClose: () => void }) {
+  const connection = useConnection();
+  const [name, setName] = useState(useApp.getState().ownName);
+  const [error, setError] = useState('');
+  const [busy, setBusy] = useState(false);
+  const submit = async (event: FormEvent) => {
+    event.preventDefault();
+    setBusy(true);
+    try {
+      await connection.rename(name.trim());
+      onClose();
+    } catch (problem) {
+      setError(failure(problem));
+      setBusy(false);
+    }
+  };
+  return (
+    <Dialog title="Your name" onClose={onClose} testid="name-dialog">
+      <form onSubmit={submit}>
+        <label className="field">
+          <span>What others call you</span>
+          <input autoFocus data-testid="name-input" autoComplete="name" value={name} onChange={(e) => setName(e.target.value)} placeholder={localPart(connection.userId)} />
+        </label>
+        {error && (
+          <p className="callout callout-problem" role="alert">
+            {error}
+          </p>
+        )}
+        <footer className="dialog-foot">
+          <button type="button" className="button" onClick={onClose}>
+            Cancel
+          </button>
+          <button type="submit" className="button button-primary" disabled={busy} data-testid="name-submit">
+            Save
           </button>
         </footer>
       </form>

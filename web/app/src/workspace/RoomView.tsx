@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { useState } from 'react';
+import { useEffect, useState } from 'react';
 import { localPart } from '../matrix/names.ts';
 import { openRoom, toast, useApp } from '../store.ts';
 import { Avatar } from '../ui/Avatar.tsx';
@@ -73,6 +73,12 @@ function RoomHeader({ roomId, model }: { roomId: string; model: RoomModel }) {
   const inThisCall = call?.roomId === roomId && call.phase !== 'ended';
   const reason = !partner ? 'Calls are for two people' : !partner.joined ? `${localPart(partner.userId)} has not accepted the invitation yet` : '';
   const ring = (video: boolean) => partner && void connection.calls.place(roomId, partner.userId, video);
+
+  const peer = item?.peer;
+  const silent = item?.presence === 'unknown';
+  useEffect(() => {
+    if (peer && silent && partner?.joined) connection.list.askPresence(peer).catch(() => {});
+  }, [connection, peer, silent, partner?.joined]);
 
   const subtitle = person
     ? partner && !partner.joined

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { useMemo, useState } from 'react';
 import { DeviceDialog } from '../calls/DeviceDialog.tsx';
-import { localPart, serverPart } from '../matrix/names.ts';
+import { localPart } from '../matrix/names.ts';
 import { sections, type RoomItem } from '../matrix/roomItem.ts';
 import { openRoom, toast, useApp } from '../store.ts';
 import { Avatar } from '../ui/Avatar.tsx';
 import { Icon } from '../ui/Icon.tsx';
 import { useConnection } from './context.ts';
-import { NewChatDialog, NewRoomDialog } from './NewDialogs.tsx';
+import { NameDialog, NewChatDialog, NewRoomDialog } from './NewDialogs.tsx';
 import { shortTime } from './times.ts';
 
 export function Sidebar() {
@@ -15,14 +15,14 @@ export function Sidebar() {
   const roomId = useApp((s) => s.roomId);
   const sync = useApp((s) => s.sync);
   const [query, setQuery] = useState('');
-  const [dialog, setDialog] = useState<'chat' | 'room' | 'devices' | null>(null);
+  const [dialog, setDialog] = useState<'chat' | 'room' | 'devices' | 'name' | null>(null);
   const lists = useMemo(() => sections(rooms, query), [rooms, query]);
   const close = () => setDialog(null);
 
   return (
     <nav className="sidebar" aria-label="Conversations">
       <header className="sidebar-head">
-        <UserMenu onDevices={() => setDialog('devices')} />
+        <UserMenu onDevices={() => setDialog('devices')} onRename={() => setDialog('name')} />
         <button type="button" id="new-chat" className="icon-button accent" aria-label="New chat" title="New chat" data-testid="new-chat" onClick={() => setDialog('chat')}>
           <Icon name="plus" />
         </button>
@@ -56,6 +56,7 @@ export function Sidebar() {
 
       {dialog === 'chat' && <NewChatDialog onClose={close} />}
       {dialog === 'room' && <NewRoomDialog onClose={close} />}
+      {dialog === 'name' && <NameDialog onClose={close} />}
       {dialog === 'devices' && <DeviceDialog onClose={close} />}
     </nav>
   );
@@ -161,21 +162,32 @@ function Invite({ item }: { item: RoomItem }) {
   );
 }
 
-function UserMenu({ onDevices }: { onDevices: () => void }) {
+function UserMenu({ onDevices, onRename }: { onDevices: () => void; onRename: () => void }) {
   const connection = useConnection();
   const [open, setOpen] = useState(false);
   const me = connection.userId;
+  const name = useApp((s) => s.ownName) || localPart(me);
   return (
     <div className="user-menu" onKeyDown={(e) => e.key === 'Escape' && setOpen(false)} onBlur={(e) => !e.currentTarget.contains(e.relatedTarget) && setOpen(false)}>
       <button type="button" className="user-button" aria-haspopup="true" aria-expanded={open} data-testid="user-menu" onClick={() => setOpen(!open)}>
-        <Avatar id={me} name={localPart(me)} size="s" />
+        <Avatar id={me} name={name} size="s" />
         <span className="user-names">
-          <strong>{localPart(me)}</strong>
-          <small>{serverPart(me)}</small>
+          <strong>{name}</strong>
+          <small>{me}</small>
         </span>
       </button>
       {open && (
         <div className="menu" role="group" aria-label="Account">
+          <button
+            type="button"
+            data-testid="open-name"
+            onClick={() => {
+              setOpen(false);
+              onRename();
+            }}
+          >
+            <Icon name="people" size={18} /> Your name
+          </button>
           <button
             type="button"
             data-testid="open-devices"
