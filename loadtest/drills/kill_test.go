@@ -37,8 +37,8 @@ func killRounds(t *testing.T, what string, n int, data, database string, look *i
 	}
 	tr.checkAll()
 	s.kill()
-	t.Logf("drill %s: kills=%d acked=%d stored=%d lost=%d doubled=%d wrong=%d gaps=%d corrupt=%d (integrity checks %d) in %v",
-		what, n, tr.ackedCount(), len(tr.seen), tr.lost, tr.doubled, tr.foreign, look.gaps, look.corrupt, look.integrityCount, time.Since(started).Round(time.Second))
+	t.Logf("drill %s: kills=%d acked=%d stored=%d lost=%d doubled=%d wrong=%d gaps=%d corrupt=%d (integrity checks %d), uploads=%d spoilt=%d, in %v",
+		what, n, tr.ackedCount(), len(tr.seen), tr.lost, tr.doubled, tr.foreign, look.gaps, look.corrupt, look.integrityCount, tr.uploads, tr.spoilt, time.Since(started).Round(time.Second))
 }
 
 func TestDrillKillOnSQLite(t *testing.T) {
@@ -88,6 +88,6 @@ func TestDrillPostgresCrashes(t *testing.T) {
 		}
 	}
 	tr.checkAll()
-	t.Logf("drill PostgreSQL crashes: crashes=%d acked=%d stored=%d lost=%d doubled=%d wrong=%d gaps=%d, writing again %v after the database at the latest, in %v",
-		n, tr.ackedCount(), len(tr.seen), tr.lost, tr.doubled, tr.foreign, look.gaps, longest.Round(time.Millisecond), time.Since(started).Round(time.Second))
+	t.Logf("drill PostgreSQL crashes: crashes=%d acked=%d stored=%d lost=%d doubled=%d wrong=%d gaps=%d, uploads=%d spoilt=%d, writing again %v after the database at the latest, in %v",
+		n, tr.ackedCount(), len(tr.seen), tr.lost, tr.doubled, tr.foreign, look.gaps, tr.uploads, tr.spoilt, longest.Round(time.Millisecond), time.Since(started).Round(time.Second))
 }

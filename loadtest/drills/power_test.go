@@ -109,7 +109,7 @@ func (s *server) freeze() {
 func powerCuts(t *testing.T, what string, n int, withPostgres bool) {
 	t.Helper()
 	started := time.Now()
-	var acked, stored, lost, doubled, wrong, gaps, corrupt int
+	var acked, stored, lost, doubled, wrong, gaps, corrupt, uploads, spoilt int
 	for range n {
 		dir := tempDir(t)
 		d, why := newDisk(t, dir)
@@ -182,12 +182,13 @@ func powerCuts(t *testing.T, what string, n int, withPostgres bool) {
 		acked, stored = acked+tr.ackedCount(), stored+len(tr.seen)
 		lost, doubled, wrong = lost+tr.lost, doubled+tr.doubled, wrong+tr.foreign
 		gaps, corrupt = gaps+look.gaps, corrupt+look.corrupt
+		uploads, spoilt = uploads+tr.uploads, spoilt+tr.spoilt
 		if t.Failed() {
 			break
 		}
 	}
-	t.Logf("drill %s: cuts=%d acked=%d stored=%d lost=%d doubled=%d wrong=%d gaps=%d corrupt=%d in %v",
-		what, n, acked, stored, lost, doubled, wrong, gaps, corrupt, time.Since(started).Round(time.Second))
+	t.Logf("drill %s: cuts=%d acked=%d stored=%d lost=%d doubled=%d wrong=%d gaps=%d corrupt=%d, uploads=%d spoilt=%d, in %v",
+		what, n, acked, stored, lost, doubled, wrong, gaps, corrupt, uploads, spoilt, time.Since(started).Round(time.Second))
 }
 
 func TestDrillPowerCutOnSQLite(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,6 +27,7 @@ type traffic struct {
 	mu    sync.Mutex
 	acked map[string]string // event id -> body, as acknowledged
 	seen  map[string]string // body -> event id, as read
+	files map[string]string // place of an upload -> content, as acknowledged and not checked yet
 	first chan struct{}     // closed at the first acknowledgement after resume
 	again []pending         // by user: the send whose answer was lost
 
@@ -33,6 +35,7 @@ type traffic struct {
 	done sync.WaitGroup
 
 	lost, doubled, foreign int
+	uploads, spoilt        int
 }
 
 type pending struct{ txn, body string }
@@ -45,7 +48,7 @@ func newTraffic(t *testing.T, s *server) *traffic {
 		t.Fatal(err)
 	}
 	t.Cleanup(hs.Close)
-	tr := &traffic{t: t, hs: hs, acked: map[string]string{}, seen: map[string]string{}, again: make([]pending, senders)}
+	tr := &traffic{t: t, hs: hs, acked: map[string]string{}, seen: map[string]string{}, files: map[string]string{}, again: make([]pending, senders)}
 	for i := range senders {
 		u, err := hs.Register(t.Context(), fmt.Sprint("sender", i))
 		if err != nil {
@@ -69,6 +72,19 @@ func (tr *traffic) resume() {
 	first := make(chan struct{})
 	tr.first = first
 	told := sync.OnceFunc(func() { close(first) })
+	tr.done.Go(func() {
+		for ctx.Err() == nil {
+			content := "file " + tr.hs.Txn() + strings.Repeat(" of some length", 500)
+			at, err := tr.users[0].Upload(tr.t.Context(), []byte(content))
+			if err != nil {
+				time.Sleep(5 * time.Millisecond)
+				continue
+			}
+			tr.mu.Lock()
+			tr.files[at] = content
+			tr.mu.Unlock()
+		}
+	})
 	for i, u := range tr.users {
 		tr.done.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
@@ -127,7 +143,8 @@ type page struct {
 	} `json:"chunk"`
 }
 
-// check reads what was stored since the last check: every acknowledged event must be there, and no message twice.
+// check reads what was stored since the last check: every acknowledged event must be there, no message twice, and every
+// acknowledged upload whole.
 func (tr *traffic) check() {
 	tr.t.Helper()
 	read := map[string]bool{} // event ids of this check; the last page of the one before is read again
@@ -155,6 +172,14 @@ func (tr *traffic) check() {
 	}
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
+	for at, content := range tr.files {
+		got, err := tr.users[3].Download(tr.t.Context(), at)
+		if tr.uploads++; err != nil || string(got) != content {
+			tr.spoilt++
+			tr.t.Errorf("upload %s was acknowledged and is not as it was: %d bytes of %d, %v", at, len(got), len(content), err)
+		}
+	}
+	clear(tr.files)
 	for id, body := range tr.acked {
 		switch tr.seen[body] {
 		case id:

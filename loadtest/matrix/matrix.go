@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -181,6 +182,20 @@ func (u *User) Send(ctx context.Context, room, typ, txn string, content []byte) 
 	}
 	err := u.Do(ctx, "PUT", api+"/rooms/"+url.PathEscape(room)+"/send/"+typ+"/"+txn, u.Token, content, &r)
 	return r.ID, err
+}
+
+// Upload stores content and gives "SERVER/ID" of its mxc:// URI.
+func (u *User) Upload(ctx context.Context, content []byte) (string, error) {
+	var r struct {
+		URI string `json:"content_uri"`
+	}
+	err := u.Do(ctx, "POST", "/_matrix/media/v3/upload", u.Token, content, &r)
+	return strings.TrimPrefix(r.URI, "mxc://"), err
+}
+
+// Download gets the content of "SERVER/ID".
+func (u *User) Download(ctx context.Context, at string) ([]byte, error) {
+	return u.do(ctx, "GET", "/_matrix/client/v1/media/download/"+at, u.Token, nil)
 }
 
 // Sync is one /sync. A long timeout waits for news.
