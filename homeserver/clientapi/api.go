@@ -149,6 +149,7 @@ func New(d Deps) *API {
 		a.routesRooms,
 		a.routesEvents,
 		a.routesHistory,
+		a.routesRelations,
 		a.routesSync,
 		a.routesPresence,
 		a.routesDirectory,

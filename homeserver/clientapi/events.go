@@ -331,6 +331,11 @@ func (a *API) oneEvent(r *Request) (any, error) {
 	if v.Membership, err = room.MembershipAt(r.Context(), e, r.UserID); err != nil {
 		return nil, err
 	}
+	relations, err := a.aggregate(r, room, e)
+	if err != nil {
+		return nil, err
+	}
+	v.Relations = relations[e.NID]
 	b, err := room.AppendClient(r.Context(), nil, e, v)
 	return Raw(b), err
 }

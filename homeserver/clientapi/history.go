@@ -42,11 +42,9 @@ func eventFilter(r *Request) (*filter.Events, error) {
 // the position to go on from; done says that there is nothing more.
 func (a *API) page(r *Request, room *rooms.Room, f *filter.Events, from, to int64, limit int, backwards bool) (events []*rooms.Stored, next int64, done bool, err error) {
 	next = from
-	var ignored map[string]struct{}
-	if a.Accounts != nil {
-		if ignored, err = a.Accounts.Ignored(r.Context(), r.UserID); err != nil {
-			return nil, 0, false, err
-		}
+	ignored, err := a.ignoredBy(r)
+	if err != nil {
+		return nil, 0, false, err
 	}
 	low, high := from, to
 	if backwards {
@@ -68,6 +66,13 @@ func (a *API) page(r *Request, room *rooms.Room, f *filter.Events, from, to int6
 			if a.ignored(ignored, e) || !f.Allows(room.ID, e.Type(), e.Sender(), f.ContainsURL != nil && gjson.GetBytes(e.Content(), "url").Type == gjson.String) {
 				continue
 			}
+			if f.Relational() {
+				if ok, err := relates(r, room, f, e); err != nil {
+					return nil, 0, false, err
+				} else if !ok {
+					continue
+				}
+			}
 			ok, err := room.Visible(r.Context(), e, r.UserID)
 			if err != nil {
 				return nil, 0, false, err
@@ -81,6 +86,24 @@ func (a *API) page(r *Request, room *rooms.Room, f *filter.Events, from, to int6
 		}
 	}
 	return events, next, false, nil
+}
+
+// relates asks of an event what a filter says about relations.
+func relates(r *Request, room *rooms.Room, f *filter.Events, e *rooms.Stored) (bool, error) {
+	if !f.AllowsRelation(e.RelType()) {
+		return false, nil
+	}
+	if len(f.RelatedByRelTypes) == 0 && len(f.RelatedBySenders) == 0 {
+		return true, nil
+	}
+	return room.IsRelatedBy(r.Context(), e, f.RelatedByRelTypes, f.RelatedBySenders)
+}
+
+func (a *API) ignoredBy(r *Request) (map[string]struct{}, error) {
+	if a.Accounts == nil {
+		return nil, nil
+	}
+	return a.Accounts.Ignored(r.Context(), r.UserID)
 }
 
 // ignored says that e is something that a user who ignores these users is not shown: their events that are not state.
@@ -182,11 +205,15 @@ func (a *API) messages(r *Request) (any, error) {
 func (a *API) pageList(r *Request, room *rooms.Room, events []*rooms.Stored) (Raw, error) {
 	b := []byte{'['}
 	v := a.view(r)
+	relations, err := a.aggregate(r, room, events...)
+	if err != nil {
+		return nil, err
+	}
 	for i, e := range events {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		var err error
+		v.Relations = relations[e.NID]
 		if v.Membership, err = room.MembershipAt(r.Context(), e, r.UserID); err != nil {
 			return nil, err
 		}
@@ -268,6 +295,11 @@ func (a *API) context(r *Request) (any, error) {
 	if v.Membership, err = room.MembershipAt(r.Context(), e, r.UserID); err != nil {
 		return nil, err
 	}
+	relations, err := a.aggregate(r, room, e)
+	if err != nil {
+		return nil, err
+	}
+	v.Relations = relations[e.NID]
 	if out, err = room.AppendClient(r.Context(), out, e, v); err != nil {
 		return nil, err
 	}

@@ -357,7 +357,9 @@ func (r *Room) write(tx *storage.Tx, p *planned) (int64, error) {
 		// What does not fit into the columns relates to nothing.
 		target, kind := rel.Get("event_id"), rel.Get("rel_type")
 		if target.Type == gjson.String && fits(target.Str) && fits(kind.Str) {
-			if err := tx.InsertRelation(r.NID, e.NID, target.Str, kind.Str); err != nil {
+			if err := tx.InsertRelation(storage.Relation{
+				RelatesTo: target.Str, RelType: kind.Str, EventNID: e.NID, RoomNID: r.NID, Sender: e.Sender(), Type: e.Type(), Pos: pos, OriginTS: e.OriginTS(),
+			}); err != nil {
 				return 0, err
 			}
 		}

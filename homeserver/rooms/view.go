@@ -18,6 +18,7 @@ type View struct {
 	Now          time.Time // for unsigned.age
 	Membership   string    // the reader's membership at the event (MSC4115); "" leaves it out
 	RoomID       bool      // write room_id: everywhere but in /sync
+	Relations    []byte    // m.relations, a JSON object; nil leaves it out (see Aggregator)
 	Bare         bool      // leave out what needs a read: prev_content and redacted_because
 }
 
@@ -37,6 +38,9 @@ func (r *Room) AppendClient(ctx context.Context, dst []byte, e *Stored, v View) 
 	if v.Membership != "" {
 		dst = append(dst, `,"membership":`...)
 		dst = event.AppendString(dst, v.Membership)
+	}
+	if v.Relations != nil {
+		dst = append(append(dst, `,"m.relations":`...), v.Relations...)
 	}
 	if v.Bare {
 		return append(dst, "}}"...), nil

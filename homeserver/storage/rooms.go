@@ -148,16 +148,12 @@ func (tx *Tx) InsertEvent(e EventRow, prev []string) error {
 	return nil
 }
 
-// InsertRelation records that an event relates to another (m.relates_to).
-func (tx *Tx) InsertRelation(roomNID, eventNID int64, relatesTo, relType string) error {
-	_, err := tx.Exec(`INSERT INTO relations (relates_to, event_nid, room_nid, rel_type) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`, relatesTo, eventNID, roomNID, relType)
-	return err
-}
-
 // RedactEvent replaces an event's JSON by its redacted form.
 func (tx *Tx) RedactEvent(nid int64, redacted []byte, by string) error {
-	_, err := tx.Exec(`UPDATE events SET json = $1, redacted_by = $2 WHERE event_nid = $3`, redacted, by, nid)
-	return err
+	if _, err := tx.Exec(`UPDATE events SET json = $1, redacted_by = $2 WHERE event_nid = $3`, redacted, by, nid); err != nil {
+		return err
+	}
+	return tx.DeleteRelation(nid)
 }
 
 // SetState records a change of a room's current state at a stream position. eventNID 0 removes the piece of state.

@@ -3,6 +3,8 @@
 package syncapi
 
 import (
+	"bytes"
+
 	"github.com/trunkboard/trunkboard/homeserver/event"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
@@ -21,6 +23,7 @@ type joinedRoom struct {
 	state     []rooms.Ref // before the timeline, or with use_state_after after it
 	ephemeral []byte
 	account   []byte
+	live      bool // the timeline is what was committed just now
 }
 
 // fromCommits takes the timeline and the state from live commits.
@@ -115,14 +118,17 @@ func (j *joinedRoom) write(counts bool) error {
 	}
 	b := make([]byte, 0, 512+1024*len(j.timeline)+512*len(j.state))
 	b = append(b, `{"timeline":{"events":[`...)
-	var err error
+	relations, err := j.relations()
+	if err != nil {
+		return err
+	}
 	comma := false
 	for _, e := range j.timeline {
 		if comma {
 			b = append(b, ',')
 		}
 		comma = true
-		if b, err = j.event(b, e); err != nil {
+		if b, err = j.event(b, e, relations[e.NID]); err != nil {
 			return err
 		}
 	}
@@ -177,12 +183,31 @@ func (j *joinedRoom) write(counts bool) error {
 	return nil
 }
 
-func (j *joinedRoom) event(b []byte, e *rooms.Stored) ([]byte, error) {
+// relations gives the aggregations of the timeline's events. What was just sent has children only among what was just sent.
+func (j *joinedRoom) relations() (map[int64][]byte, error) {
+	events := j.timeline
+	if j.live {
+		events = nil
+		for i, e := range j.timeline {
+			if i > 0 && bytes.Contains(e.Content(), []byte(`"m.relates_to"`)) {
+				events = j.timeline
+				break
+			}
+		}
+	}
+	if len(events) == 0 {
+		return nil, nil
+	}
+	agg := rooms.Aggregator{Room: j.room, Reader: j.a.q.User, Ignored: j.a.ignored}
+	return agg.Aggregate(j.a.ctx, rooms.View{User: j.a.q.User, Device: j.a.q.Device, Now: j.a.now}, events...)
+}
+
+func (j *joinedRoom) event(b []byte, e *rooms.Stored, relations []byte) ([]byte, error) {
 	a := j.a
 	if a.q.Filter.Federation {
 		return append(b, e.JSON()...), nil
 	}
-	v := rooms.View{User: a.q.User, Device: a.q.Device, Now: a.now, Membership: "join"}
+	v := rooms.View{User: a.q.User, Device: a.q.Device, Now: a.now, Membership: "join", Relations: relations}
 	if j.fresh || e.Pos <= a.since.Pos || e.Is("m.room.member", a.q.User) {
 		m, err := j.room.MembershipAt(a.ctx, e, a.q.User)
 		if err != nil {

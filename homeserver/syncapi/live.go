@@ -143,7 +143,7 @@ func (a *answer) liveRoom(n *roomNews) error {
 	} else if !head.IsJoined(a.q.User) {
 		return nil
 	}
-	j := &joinedRoom{a: a, room: n.room, head: head, account: n.account}
+	j := &joinedRoom{a: a, room: n.room, head: head, account: n.account, live: true}
 	if len(n.commits) > 0 {
 		if err := j.fromCommits(n.commits); err != nil {
 			return err

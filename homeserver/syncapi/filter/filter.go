@@ -63,6 +63,8 @@ type Events struct {
 	UnreadThreadNotifications bool
 	RelatedByRelTypes         []string
 	RelatedBySenders          []string
+	RelTypes                  Names // m.relates_to of the event itself (MSC3874)
+	NotRelTypes               Names
 	open                      bool // nothing is kept out
 }
 
@@ -132,6 +134,16 @@ func (e *Events) Allows(room, typ, sender string, hasURL bool) bool {
 		(room == "" || e.AllowsRoom(room))
 }
 
+// Relational says that it matters how an event relates to others: AllowsRelation and the lists RelatedBy… have to be asked too.
+func (e *Events) Relational() bool {
+	return e.RelTypes.Set || len(e.NotRelTypes.names) > 0 || len(e.RelatedByRelTypes) > 0 || len(e.RelatedBySenders) > 0
+}
+
+// AllowsRelation says whether an event passes that relates to another in a way; "" is no relation.
+func (e *Events) AllowsRelation(relType string) bool {
+	return e.RelTypes.in(relType) && !e.NotRelTypes.has(relType)
+}
+
 // AllowsRoom says whether events of a room may pass at all.
 func (e *Events) AllowsRoom(room string) bool {
 	return e.open || e.Rooms.in(room) && !e.NotRooms.has(room)
@@ -180,6 +192,8 @@ type wireEvents struct {
 	UnreadThreadNotifications bool     `json:"unread_thread_notifications"`
 	RelatedByRelTypes         []string `json:"related_by_rel_types"`
 	RelatedBySenders          []string `json:"related_by_senders"`
+	RelTypes                  []string `json:"org.matrix.msc3874.rel_types"`
+	NotRelTypes               []string `json:"org.matrix.msc3874.not_rel_types"`
 }
 
 func decode(raw []byte, v any) error {
@@ -260,6 +274,9 @@ func (c *checker) events(name string, w wireEvents, limit int) Events {
 	c.bounded(name+".not_types", w.NotTypes)
 	c.bounded(name+".related_by_rel_types", w.RelatedByRelTypes)
 	c.bounded(name+".related_by_senders", w.RelatedBySenders)
+	c.bounded(name+".rel_types", w.RelTypes)
+	c.bounded(name+".not_rel_types", w.NotRelTypes)
+	e.RelTypes, e.NotRelTypes = newNames(w.RelTypes), newNames(w.NotRelTypes)
 	e.Senders = c.users(name+".senders", w.Senders)
 	e.NotSenders = c.users(name+".not_senders", w.NotSenders)
 	e.Rooms = c.rooms(name+".rooms", w.Rooms)
@@ -268,6 +285,6 @@ func (c *checker) events(name string, w wireEvents, limit int) Events {
 		e.Types, e.NotTypes = newPatterns(w.Types), newPatterns(w.NotTypes)
 	}
 	e.open = !e.Types.Set && !e.Senders.Set && !e.Rooms.Set && w.ContainsURL == nil &&
-		len(w.NotTypes) == 0 && len(w.NotSenders) == 0 && len(w.NotRooms) == 0
+		!e.Relational() && len(w.NotTypes) == 0 && len(w.NotSenders) == 0 && len(w.NotRooms) == 0
 	return e
 }
