@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"encoding/binary"
+	"sync"
+	"time"
+
+	"github.com/trunkboard/trunkboard/sfu/packets"
+)
+
+// Streams are the numbers under which a leg sends.
+type Streams struct {
+	SSRC        uint32
+	PayloadType uint8
+	RTXSSRC     uint32 // 0: lost packets are sent again as they were
+	RTXType     uint8
+}
+
+// history is how many packets a leg can send again; a power of two.
+const (
+	videoHistory = 512
+	audioHistory = 64
+)
+
+// Leg sends one source to one subscriber.
+type Leg struct {
+	source *Source
+	peer   Peer
+
+	mu      sync.Mutex
+	streams Streams
+	bound   bool
+	paused  bool
+	wanted  int // highest layer asked for
+	target  int // layer to be on, -1 for none
+	layer   int // layer it is on, -1 before the first key frame
+
+	// Rewriting: what is added to a number of the publisher to give ours.
+	start       uint64 // first packet of the layer that is forwarded
+	sequence    uint64
+	timestamp   uint32
+	pictureID   uint16
+	tl0         uint8
+	lastCount   uint64 // newest of ours
+	lastTime    uint32
+	lastPicture uint16
+	lastTL0     uint8
+	lastAt      time.Duration
+
+	rtxSequence uint64
+	sent        []sent
+	stats       LegStats
+}
+
+// sent remembers what became of a packet, so that it can be made again.
+type sent struct {
+	count     uint64 // ours; 0 if the entry is free
+	source    uint64
+	timestamp uint32
+	pictureID uint16
+	tl0       uint8
+	layer     uint8
+}
+
+// LegStats counts what a leg has sent.
+type LegStats struct {
+	Packets, Octets uint64 // octets of payload
+	Again           uint64 // retransmissions
+}
+
+// NewLeg makes a leg of s for peer and adds it to s. It is silent until Bind.
+func NewLeg(s *Source, peer Peer) *Leg {
+	g := &Leg{source: s, peer: peer, wanted: MaxLayers - 1, target: -1, layer: -1, lastCount: 1 << 16, rtxSequence: 1 << 16}
+	s.Add(g)
+	return g
+}
+
+// Bind gives the leg its numbers, as agreed with the subscriber; before, nothing is sent.
+func (g *Leg) Bind(n Streams) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	// A packet sent again is sealed with the nonce it had: it must be the same packet, so nothing is kept over a change of numbers.
+	if g.sent == nil || g.streams != n {
+		g.sent = make([]sent, g.historySize())
+	}
+	g.streams, g.bound = n, true
+}
+
+func (g *Leg) historySize() int {
+	if g.source.cfg.Video {
+		return videoHistory
+	}
+	return audioHistory
+}
+
+// Start begins sending: it asks for a key frame, or sends again what came since the last one if that is fresh. It is called when
+// the leg is bound and its peer open; twice does no harm.
+func (g *Leg) Start(out Out) {
+	now := g.source.cfg.Now()
+	g.mu.Lock()
+	layer := g.retarget()
+	waiting := g.bound && !g.paused && g.layer < 0 && layer >= 0 && g.source.cfg.Video
+	g.mu.Unlock()
+	if waiting && !g.replay(layer, out, now) {
+		g.source.KeyFrame(layer)
+	}
+}
+
+// replay sends the packets since the layer's last key frame if it is fresh and they are all there.
+func (g *Leg) replay(layer int, out Out, now time.Duration) bool {
+	l := &g.source.layers[layer]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	last, _ := l.sequence.Last()
+	if l.key == 0 || now-l.keyAt > replay || l.lost || !g.peer.Open() {
+		return false
+	}
+	for c := l.key; c <= last; c++ {
+		if l.ring.Get(c) == nil {
+			return false
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.layer >= 0 || !g.bound || g.paused {
+		return true
+	}
+	var p Packet
+	for c := l.key; c <= last; c++ {
+		p.Raw, p.Count = l.ring.Get(c), c
+		if p.Header.Parse(p.Raw) && p.Header.StripPadding(p.Raw) && p.Parse(g.source.cfg.Codec) {
+			g.one(layer, &p, out, now)
+		}
+	}
+	return true
+}
+
+// Want sets the highest layer the subscriber has a use for (0 to 2; -1 for none) and whether to send at all.
+func (g *Leg) Want(layer int, paused bool) {
+	g.mu.Lock()
+	if g.paused && !paused {
+		g.layer = -1 // begin anew, with a key frame where there are such: the decoder has missed frames
+	}
+	g.wanted, g.paused = min(layer, MaxLayers-1), paused
+	g.mu.Unlock()
+	g.choose()
+}
+
+// Wanted is the highest layer the leg has a use for, -1 while it is paused.
+func (g *Leg) Wanted() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.paused {
+		return -1
+	}
+	return g.wanted
+}
+
+// Layer is the layer the leg is on, -1 if none.
+func (g *Leg) Layer() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.layer
+}
+
+// Stats gives what the leg has sent.
+func (g *Leg) Stats() LegStats {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.stats
+}
+
+// Streams gives the leg's numbers.
+func (g *Leg) Streams() Streams {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.streams
+}
+
+// retarget sets the target: the highest layer alive that is wanted, else the lowest alive. The caller holds mu.
+func (g *Leg) retarget() int {
+	alive := g.source.alive.Load()
+	g.target = -1
+	for i := range MaxLayers {
+		if alive&(1<<i) != 0 && (i <= g.wanted || g.target < 0) {
+			g.target = i
+		}
+	}
+	return g.target
+}
+
+// choose sets the target and asks for the key frame that the change needs.
+func (g *Leg) choose() {
+	g.mu.Lock()
+	target := g.retarget()
+	ask := target >= 0 && target != g.layer && !g.paused && g.bound && g.source.cfg.Video
+	g.mu.Unlock()
+	if ask {
+		g.source.KeyFrame(target)
+	}
+}
+
+// forward sends the packets of run that the leg should get.
+func (g *Leg) forward(layer int, run []Packet, out Out, now time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.bound || g.paused || (layer != g.layer && layer != g.target) || !g.peer.Open() {
+		return
+	}
+	for i := range run {
+		g.one(layer, &run[i], out, now)
+	}
+}
+
+// one sends one packet, changing to its layer first if that is due.
+func (g *Leg) one(layer int, p *Packet, out Out, now time.Duration) {
+	if layer != g.layer {
+		if layer != g.target || (!p.Key && g.source.cfg.Codec != Opaque) {
+			return
+		}
+		g.change(layer, p, now)
+	}
+	if p.Count < g.start {
+		return // from before the change: there is no number left for it
+	}
+	count := p.Count + g.sequence
+	e := sent{
+		count: count, source: p.Count, timestamp: p.Header.Timestamp + g.timestamp,
+		pictureID: p.VP8.PictureID + g.pictureID, tl0: p.VP8.TL0 + g.tl0, layer: uint8(layer),
+	}
+	g.sent[count&uint64(len(g.sent)-1)] = e
+	if count > g.lastCount {
+		g.lastCount, g.lastTime, g.lastAt = count, e.timestamp, now
+		if p.VP8.PictureIDSize > 0 {
+			g.lastPicture = e.pictureID
+		}
+		if p.VP8.HasTL0 {
+			g.lastTL0 = e.tl0
+		}
+	}
+	b := out.Slot()
+	packets.PutHeader(b, p.Header.Marker, p.Header.End != len(p.Raw), g.streams.PayloadType, uint16(count), e.timestamp, g.streams.SSRC)
+	n := packets.HeaderSize + copy(b[packets.HeaderSize:], p.Raw[p.Header.Payload:])
+	if p.VP8.Size > 0 {
+		p.VP8.Rewrite(b[packets.HeaderSize:], e.pictureID, e.tl0)
+	}
+	g.stats.Packets++
+	g.stats.Octets += uint64(p.Header.End - p.Header.Payload)
+	// The counts begin at 2^16, the rollover counter at 0.
+	out.Send(g.peer, n, uint32(count>>16)-1)
+}
+
+// change moves the leg to layer, whose first packet is p: our numbers go on where they are.
+func (g *Leg) change(layer int, p *Packet, now time.Duration) {
+	first := g.layer < 0 && g.stats.Packets == 0
+	from := g.layer
+	g.layer, g.start = layer, p.Count
+	g.sequence = g.lastCount + 1 - p.Count
+	if first {
+		// Nothing sent yet: keep the publisher's numbers where possible, so that a plain track needs no rewriting at all.
+		g.timestamp, g.pictureID, g.tl0 = 0, 0, 0
+		return
+	}
+	next := g.lastTime + uint32(max(now-g.lastAt, time.Millisecond)*time.Duration(g.source.cfg.ClockRate)/time.Second)
+	if at, ok := g.source.translate(from, layer, p.Header.Timestamp); ok && from >= 0 {
+		if t := at + g.timestamp; packets.NewerTimestamp(t, g.lastTime) && t-g.lastTime < 2*g.source.cfg.ClockRate {
+			next = t
+		}
+	}
+	g.timestamp = next - p.Header.Timestamp
+	g.pictureID = g.lastPicture + 1 - p.VP8.PictureID
+	g.tl0 = g.lastTL0 + 1 - p.VP8.TL0
+}
+
+// translate gives the timestamp of layer from that means the same moment as at of layer to; both need a sender report.
+func (s *Source) translate(from, to int, at uint32) (uint32, bool) {
+	if from < 0 || from == to {
+		return 0, false
+	}
+	f, t := s.layers[from].report.Load(), s.layers[to].report.Load()
+	if f == nil || t == nil {
+		return 0, false
+	}
+	apart := int64(t.NTP-f.NTP) >> 16 // seconds in 48.16 fixed point
+	return f.RTP + uint32(apart*int64(s.cfg.ClockRate)>>16) + (at - t.RTP), true
+}
+
+// Resend answers a NACK: the packets with those sequence numbers are made again and sent, under the RTX stream if there is one.
+func (g *Leg) Resend(sequences []uint16, out Out) {
+	g.mu.Lock()
+	n, last, sentRing := g.streams, g.lastCount, g.sent
+	g.mu.Unlock()
+	if sentRing == nil || !g.peer.Open() {
+		return
+	}
+	for _, sn := range sequences {
+		count := last - uint64(uint16(last)-sn)
+		g.mu.Lock()
+		e := g.sent[count&uint64(len(g.sent)-1)]
+		g.mu.Unlock()
+		if e.count != count {
+			continue
+		}
+		g.again(e, n, out)
+	}
+}
+
+func (g *Leg) again(e sent, n Streams, out Out) {
+	l := &g.source.layers[e.layer]
+	var p Packet
+	b := out.Slot()
+	l.mu.Lock()
+	p.Raw = l.ring.Get(e.source)
+	if p.Raw == nil || !p.Header.Parse(p.Raw) || !p.Header.StripPadding(p.Raw) || !p.Parse(g.source.cfg.Codec) {
+		l.mu.Unlock()
+		return
+	}
+	at := packets.HeaderSize
+	if n.RTXSSRC != 0 {
+		at += 2
+	}
+	if at+len(p.Raw)-p.Header.Payload > packets.MaxSize {
+		l.mu.Unlock()
+		return
+	}
+	size := at + copy(b[at:], p.Raw[p.Header.Payload:])
+	l.mu.Unlock()
+	if p.VP8.Size > 0 {
+		p.VP8.Rewrite(b[at:], e.pictureID, e.tl0)
+	}
+	padded := p.Header.End != len(p.Raw)
+	g.mu.Lock()
+	g.stats.Again++
+	roc := uint32(e.count>>16) - 1
+	if n.RTXSSRC != 0 {
+		g.rtxSequence++
+		roc = uint32(g.rtxSequence>>16) - 1
+		packets.PutHeader(b, p.Header.Marker, padded, n.RTXType, uint16(g.rtxSequence), e.timestamp, n.RTXSSRC)
+		binary.BigEndian.PutUint16(b[packets.HeaderSize:], uint16(e.count)) // the original number: RFC 4588 section 4
+	} else {
+		packets.PutHeader(b, p.Header.Marker, padded, n.PayloadType, uint16(e.count), e.timestamp, n.SSRC)
+	}
+	g.mu.Unlock()
+	out.Send(g.peer, size, roc)
+}
+
+// KeyFrame asks for a key frame of the layer the leg should be on.
+func (g *Leg) KeyFrame() {
+	g.mu.Lock()
+	target, paused := g.target, g.paused
+	g.mu.Unlock()
+	if target >= 0 && !paused {
+		g.source.KeyFrame(target)
+	}
+}
+
+// SenderReport tells the subscriber how our timestamps relate to the publisher's clock; false until the publisher has told us.
+func (g *Leg) SenderReport() (packets.Report, bool) {
+	now := g.source.cfg.Now()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.layer < 0 || g.stats.Packets == 0 {
+		return packets.Report{}, false
+	}
+	r := g.source.layers[g.layer].report.Load()
+	if r == nil {
+		return packets.Report{}, false
+	}
+	since := now - r.at
+	return packets.Report{
+		SSRC: g.streams.SSRC,
+		NTP:  r.NTP + uint64(since/time.Second)<<32 + uint64(since%time.Second)<<32/uint64(time.Second),
+		RTP:  r.RTP + g.timestamp + uint32(since*time.Duration(g.source.cfg.ClockRate)/time.Second),
+		// Both wrap, as the fields do.
+		Packets: uint32(g.stats.Packets), Octets: uint32(g.stats.Octets),
+	}, true
+}
