@@ -2,7 +2,11 @@
 
 package media
 
-import "bytes"
+import (
+	"bytes"
+	"io"
+	"time"
+)
 
 // DiskError is diskError for tests.
 func DiskError(err error) error { return diskError(err) }
@@ -18,3 +22,6 @@ func Shrink(b []byte, want Thumb, maxDecode int64) (w, h int, out []byte, err er
 	_, out, err = shrink(bytes.NewReader(b), p, want)
 	return w, h, out, err
 }
+
+// Hurried is a reader that ends with an error after a time.
+func Hurried(r io.Reader, until time.Time) io.Reader { return &hurried{r, until} }

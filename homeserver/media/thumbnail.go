@@ -156,7 +156,7 @@ func (s *Service) make(f *os.File, p picture, base string, want Thumb) error {
 		if fits, err := filepath.Glob(base + ".*"); err == nil && len(fits) > 0 {
 			return nil, nil // made while we waited
 		}
-		ext, small, err := shrink(f, p, want)
+		ext, small, err := shrink(&hurried{f, time.Now().Add(decodeTime)}, p, want)
 		if err != nil {
 			return nil, cannotThumbnail(err)
 		}
@@ -184,6 +184,23 @@ func (d *disk) keepThumbnail(name string, b []byte) error {
 		return diskError(err)
 	}
 	return nil
+}
+
+// decodeTime bounds the decoding of one picture. Few bytes can make a decoder go over all pixels again (the scans of a progressive
+// JPEG), so neither the size of the file nor that of the picture bounds the work.
+const decodeTime = 20 * time.Second
+
+// hurried is a file that cannot be read after a time.
+type hurried struct {
+	io.Reader
+	until time.Time
+}
+
+func (h *hurried) Read(p []byte) (int, error) {
+	if time.Now().After(h.until) {
+		return 0, errors.New("media: the picture takes too long to decode")
+	}
+	return h.Reader.Read(p)
 }
 
 // shrink decodes a picture and makes the thumbnail of it.

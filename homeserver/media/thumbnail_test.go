@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/trunkboard/trunkboard/homeserver/media"
 	"github.com/trunkboard/trunkboard/homeserver/storage/storagetest"
@@ -219,6 +220,43 @@ func TestBombsAreRefusedFromTheirHeaders(t *testing.T) {
 	}
 	_, err := h.m.Thumbnail(context.Background(), "test", h.upload("x"), media.Thumb{Width: 0, Height: 32}, 0)
 	wantCode(t, "no width", err, "M_INVALID_PARAM")
+}
+
+// scans is a progressive JPEG whose scans never end, as a file: each is a few bytes long and goes over the whole picture.
+type scans struct {
+	head, scan []byte
+	read       int
+}
+
+func (s *scans) Read(p []byte) (n int, err error) {
+	for n < len(p) {
+		if s.read < len(s.head) {
+			p[n] = s.head[s.read]
+		} else {
+			p[n] = s.scan[(s.read-len(s.head))%len(s.scan)]
+		}
+		s.read++
+		n++
+	}
+	return n, nil
+}
+
+func TestAPictureThatTakesForeverIsGivenUp(t *testing.T) {
+	head := []byte("\xff\xd8\xff\xdb\x00\x43\x00" + strings.Repeat("\x01", 64) + // one quantisation table
+		"\xff\xc2\x00\x0b\x08\x08\x00\x08\x00\x01\x01\x11\x00" + // progressive, 2048 x 2048, grey
+		"\xff\xc4\x00\x14\x10\x01" + strings.Repeat("\x00", 15) + "\xe0" + // AC table: the one code 0 means: the next 2^14 blocks hold nothing
+		"\xff\xc4\x00\x14\x00\x01" + strings.Repeat("\x00", 15) + "\x00") // DC table: the one code 0 means: no difference
+	dc := "\xff\xda\x00\x08\x01\x01\x00\x00\x00\x00" + strings.Repeat("\x00", 8192)
+	ac := "\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x00" + strings.Repeat("\x00", 40)
+	bomb := &scans{head: append(head, dc...), scan: []byte(ac)}
+	started := time.Now()
+	_, err := jpeg.Decode(media.Hurried(bomb, started.Add(300*time.Millisecond)))
+	if err == nil || !strings.Contains(err.Error(), "too long") {
+		t.Errorf("decoded to %v", err)
+	}
+	if took := time.Since(started); took < 300*time.Millisecond || took > 20*time.Second || bomb.read <= len(bomb.head) {
+		t.Errorf("given up after %v and %d bytes", took, bomb.read)
+	}
 }
 
 func TestManyWhoWantOneThumbnailShareTheWork(t *testing.T) {
