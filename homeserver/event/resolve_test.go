@@ -32,8 +32,6 @@ type world struct {
 	room   string
 }
 
-func (w *world) Event(k Key, state map[Key]string) *Event { return w.events[state[k]] }
-
 type worldState struct {
 	w *world
 	s map[Key]string
@@ -85,6 +83,19 @@ func (w *world) must(prev []string, sender, typ string, key *string, content str
 
 // send adds an event on top of prev, unless the auth rules refuse it.
 func (w *world) send(prev []string, sender, typ string, key *string, content string) (*Event, error) {
+	e, before, err := w.try(prev, sender, typ, key, content)
+	if err != nil {
+		return nil, err
+	}
+	if err := Authorise(e, worldState{w, before}); err != nil {
+		return nil, err
+	}
+	w.add(e, before)
+	return e, nil
+}
+
+// try builds an event on top of prev.
+func (w *world) try(prev []string, sender, typ string, key *string, content string) (*Event, map[Key]string, error) {
 	states := make([]map[Key]string, len(prev))
 	depth := int64(0)
 	for i, p := range prev {
@@ -98,12 +109,10 @@ func (w *world) send(prev []string, sender, typ string, key *string, content str
 	w.clock += 1000
 	p := Proto{RoomID: w.room, Sender: sender, Type: typ, StateKey: key, Content: json.RawMessage(content)}
 	e, err := Build(w.v, p, prev, depth+1, worldState{w, before}, signer(ServerOf(sender)), time.UnixMilli(w.clock))
-	if err != nil {
-		return nil, err
-	}
-	if err := Authorise(e, worldState{w, before}); err != nil {
-		return nil, err
-	}
+	return e, before, err
+}
+
+func (w *world) add(e *Event, before map[Key]string) {
 	after := make(map[Key]string, len(before)+1)
 	for k, id := range before {
 		after[k] = id
@@ -113,7 +122,6 @@ func (w *world) send(prev []string, sender, typ string, key *string, content str
 	}
 	w.order[e.ID()] = len(w.events)
 	w.events[e.ID()], w.after[e.ID()] = e, after
-	return e, nil
 }
 
 // The world is an Around for the states that one of them stands for.
