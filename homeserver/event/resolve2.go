@@ -30,7 +30,7 @@ func (r *resolver) resolveV2(sets []map[Key]string) error {
 	var first []*node
 	var stack []*node
 	for _, x := range full {
-		if x.isPower() && x.mark != r.marks {
+		if x.TakesPower() && x.mark != r.marks {
 			x.mark = r.marks
 			stack = append(stack, x)
 		}
@@ -144,14 +144,15 @@ func (r *resolver) subgraph() (between []*node) {
 	return between
 }
 
-// isPower says whether x may take power away from others ("Power events").
-func (x *node) isPower() bool {
-	switch x.typ {
+// TakesPower says whether e may take away what others may do: it sets power levels or join rules, or kicks or bans somebody ("Power
+// events" of state resolution v2).
+func (e *Event) TakesPower() bool {
+	switch e.typ {
 	case "m.room.power_levels", "m.room.join_rules":
-		return x.stateKey != nil && *x.stateKey == ""
+		return e.stateKey != nil && *e.stateKey == ""
 	case "m.room.member":
-		if x.stateKey != nil && *x.stateKey != x.sender {
-			m := x.Membership()
+		if e.stateKey != nil && *e.stateKey != e.sender {
+			m := e.Membership()
 			return m == "leave" || m == "ban"
 		}
 	}

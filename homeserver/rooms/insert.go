@@ -116,8 +116,20 @@ type batch struct {
 	after  map[int64]int64 // state group after extremities that the batch looked at
 	last   int             // the newest accepted event
 	forked bool            // ext has moved on from head
+	fork   *fork           // nil: to be resolved when it is needed
 	resolver
 }
+
+// fork is what forked extremities resolved to a few events ago, with what was accepted since. A thousand events on one side of a fork
+// would otherwise be a thousand resolutions, each larger than the one before. It is resolved anew after forkAge events, after every
+// event that may take power away, and before an event is soft-failed by it.
+type fork struct {
+	res   *resolution
+	since map[event.Key]Ref
+	n     int
+}
+
+const forkAge = 64
 
 // start is the head that event i of the plan found.
 func (b *batch) start(i int) *Head {
@@ -189,6 +201,12 @@ func (b *batch) add(e *event.Event) (status storage.Status, err error) {
 		if status, err = judge(storage.StatusSoftFailed, event.Authorise(e, currentView{b, current})); err != nil {
 			return 0, err
 		}
+		if status != storage.StatusOK && b.fork != nil && b.fork.n > 0 { // only what stands when resolved anew is refused
+			b.fork = nil
+			if status, err = judge(storage.StatusSoftFailed, event.Authorise(e, currentView{b, current})); err != nil {
+				return 0, err
+			}
+		}
 	}
 	nid, err := r.nid(b.ctx, floor)
 	if err != nil {
@@ -227,6 +245,12 @@ func (b *batch) move(prev []*Stored) error {
 	b.ext = append(b.ext, Extremity{NID: p.stored.NID, ID: p.stored.ID(), Depth: p.stored.Depth()})
 	b.after[p.stored.NID] = p.stored.StateAfter
 	b.forked = true
+	if b.fork != nil && p.stored.IsState() {
+		b.fork.since[p.stored.Key()] = Ref{p.stored.NID, p.stored.ID()}
+		if b.fork.n++; b.fork.n > forkAge || p.stored.TakesPower() {
+			b.fork = nil
+		}
+	}
 	if e := p.stored; e.Type() == "m.room.redaction" && e.Redacts() != "" {
 		if p.redact, err = b.r.redaction(b.ctx, e.Event, groupView{b.ctx, b.r, e.StateBefore}, false); err != nil {
 			return err
@@ -344,7 +368,7 @@ func judge(refusal storage.Status, err error) (storage.Status, error) {
 
 // settle works out the head that the extremities leave, and notes what changed with event i of the plan.
 func (b *batch) settle(i int) error {
-	b.forked = false
+	b.forked, b.fork = false, nil
 	groups, err := b.groups()
 	if err != nil {
 		return err

@@ -110,13 +110,19 @@ func (v currentView) Event(k event.Key) (*event.Event, error) {
 		if ref.NID == first.NID {
 			continue
 		}
-		res, err := v.b.resolve(v.groups)
-		if err != nil {
-			return nil, err
+		if v.b.fork == nil {
+			res, err := v.b.resolve(v.groups)
+			if err != nil {
+				return nil, err
+			}
+			v.b.fork = &fork{res: res, since: map[event.Key]Ref{}}
 		}
-		ref, changed := res.changes[k]
+		ref, changed := v.b.fork.since[k]
 		if !changed {
-			if ref, _, err = s.groupGet(ctx, res.base, k); err != nil {
+			ref, changed = v.b.fork.res.changes[k]
+		}
+		if !changed {
+			if ref, _, err = s.groupGet(ctx, v.b.fork.res.base, k); err != nil {
 				return nil, err
 			}
 		}
