@@ -76,7 +76,7 @@ func (s *Service) readOn(ctx context.Context, now time.Time) (current bool, err 
 				}
 				return false, err
 			}
-			s.replay(ctx, events, now)
+			s.replay(ctx, events)
 			if len(events) < readBatch {
 				break
 			}
@@ -110,8 +110,10 @@ func (s *Service) fellBehind(from int64) {
 	s.mu.Unlock()
 }
 
-// replay puts stored events into the tracker, each at the time that its server wrote on it: the store does not know when it came.
-func (s *Service) replay(ctx context.Context, events []storage.CallEvent, now time.Time) {
+// replay puts stored events into the tracker, each at the time that its server wrote on it, if that is
+// not in the future: the store does not know when it came.
+func (s *Service) replay(ctx context.Context, events []storage.CallEvent) {
+	now := s.Clock.Now() // after the read: none of them is younger
 	for i := range events {
 		e := &events[i]
 		at := time.UnixMilli(e.OriginTS)
@@ -159,7 +161,7 @@ func (s *Service) restore(ctx context.Context, to int64, now time.Time) (from in
 			if err != nil {
 				return 0, nil, err
 			}
-			s.replay(ctx, events, now)
+			s.replay(ctx, events)
 			if len(events) < readBatch {
 				break
 			}
