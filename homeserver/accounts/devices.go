@@ -116,6 +116,11 @@ func (s *Service) deleteDevices(ctx context.Context, userID string, which func(*
 				continue
 			}
 			deleted = append(deleted, id)
+			for _, typ := range []string{"m.local_notification_settings.", "org.matrix.msc3890.local_notification_settings."} {
+				if err := tx.DeleteAccountData(userID, "", typ+id); err != nil {
+					return err
+				}
+			}
 			for _, h := range s.hooks {
 				if h.DeviceDeleted == nil {
 					continue

@@ -127,3 +127,40 @@ func TestMembersAreTheOnesOfTheToken(t *testing.T) {
 		}
 	})
 }
+
+func TestSettingsOfADeviceGoWithIt(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, st *storage.Store) {
+		h := newWhole(t, st)
+		alice, _ := h.register("alice")
+		other := h.login("alice", pw, nil).ok()
+		for _, typ := range []string{"m.local_notification_settings.", "org.matrix.msc3890.local_notification_settings."} {
+			h.do("PUT", "/v3/user/@alice:test/account_data/"+typ+other.str("device_id"), alice, `{"is_silenced":true}`).ok()
+			h.do("PUT", "/v3/user/@alice:test/account_data/"+typ+"ELSE", alice, `{"is_silenced":true}`).ok()
+		}
+		h.do("POST", "/v3/logout", other.str("access_token"), `{}`).ok()
+		for _, typ := range []string{"m.local_notification_settings.", "org.matrix.msc3890.local_notification_settings."} {
+			h.do("GET", "/v3/user/@alice:test/account_data/"+typ+other.str("device_id"), alice, nil).refused(404, "M_NOT_FOUND")
+			h.do("GET", "/v3/user/@alice:test/account_data/"+typ+"ELSE", alice, nil).ok()
+		}
+	})
+}
+
+func TestStateAfterHasTheMembersOfTheTimelineWhenTheyAreLoadedLazily(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, st *storage.Store) {
+		h := newWhole(t, st)
+		alice, _ := h.register("alice")
+		bob, _ := h.register("bob")
+		room := h.do("POST", "/v3/createRoom", alice, `{"preset":"public_chat"}`).ok().str("room_id")
+		h.do("POST", "/v3/join/"+url.PathEscape(room), bob, `{}`).ok()
+		got := h.do("GET", "/v3/sync?use_state_after=true&filter="+url.QueryEscape(`{"room":{"state":{"lazy_load_members":true}}}`), alice, nil).ok().m
+		members := map[any]bool{}
+		for _, e := range dig(got, "rooms", "join", room, "state_after", "events").([]any) {
+			if dig(e, "type") == "m.room.member" {
+				members[dig(e, "state_key")] = true
+			}
+		}
+		if !members["@alice:test"] || !members["@bob:test"] {
+			t.Errorf("members in state_after: %v", members)
+		}
+	})
+}

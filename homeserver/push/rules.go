@@ -135,10 +135,18 @@ type predefined struct {
 	enabled    bool
 	conditions string // JSON; $USER stands for the user id
 	actions    string // JSON
+	own        bool   // a content rule whose pattern is the user's name
 }
 
 func (p predefined) rule(user string) Rule {
-	return Rule{ID: p.id, Default: true, Enabled: p.enabled, Conditions: rawList(strings.ReplaceAll(p.conditions, `"$USER"`, string(event.AppendString(nil, user)))), Actions: rawList(p.actions)}
+	r := Rule{ID: p.id, Default: true, Enabled: p.enabled, Actions: rawList(p.actions)}
+	if p.own {
+		name, _, _ := strings.Cut(strings.TrimPrefix(user, "@"), ":")
+		r.Pattern = &name
+		return r
+	}
+	r.Conditions = rawList(strings.ReplaceAll(p.conditions, `"$USER"`, string(event.AppendString(nil, user))))
+	return r
 }
 
 func rawList(text string) []json.RawMessage {
@@ -152,11 +160,14 @@ func rawList(text string) []json.RawMessage {
 const (
 	notify          = `["notify"]`
 	notifySound     = `["notify",{"set_tweak":"sound","value":"default"}]`
+	notifyName      = `["notify",{"set_tweak":"sound","value":"default"},{"set_tweak":"highlight"}]`
 	notifyHighlight = `["notify",{"set_tweak":"highlight"}]`
 	silent          = `[]`
 )
 
-// predefinedRules is the list of spec v1.19, "Predefined Rules", in its order.
+// predefinedRules is the list of spec v1.19, "Predefined Rules", in its order, with two additions. The three rules that look for
+// names in messages were part of it until v1.16, and count for messages of clients that do not say whom they mention (no m.mentions).
+// The rules for polls are those of MSC3930.
 func predefinedRules() []predefined {
 	typeIs := func(t string) string { return `[{"kind":"event_match","key":"type","pattern":"` + t + `"}]` }
 	stateIs := func(t string) string {
@@ -166,21 +177,29 @@ func predefinedRules() []predefined {
 		return `[{"kind":"room_member_count","is":"2"},{"kind":"event_match","key":"type","pattern":"` + t + `"}]`
 	}
 	return []predefined{
-		{Override, ".m.rule.master", false, `[]`, silent},
-		{Override, ".m.rule.suppress_notices", true, `[{"kind":"event_match","key":"content.msgtype","pattern":"m.notice"}]`, silent},
-		{Override, ".m.rule.invite_for_me", true, `[{"kind":"event_match","key":"type","pattern":"m.room.member"},{"kind":"event_match","key":"content.membership","pattern":"invite"},{"kind":"event_match","key":"state_key","pattern":"$USER"}]`, notifySound},
-		{Override, ".m.rule.member_event", true, typeIs("m.room.member"), silent},
-		{Override, ".m.rule.is_user_mention", true, `[{"kind":"event_property_contains","key":"content.m\\.mentions.user_ids","value":"$USER"}]`, `["notify",{"set_tweak":"sound","value":"default"},{"set_tweak":"highlight"}]`},
-		{Override, ".m.rule.is_room_mention", true, `[{"kind":"event_property_is","key":"content.m\\.mentions.room","value":true},{"kind":"sender_notification_permission","key":"room"}]`, notifyHighlight},
-		{Override, ".m.rule.tombstone", true, stateIs("m.room.tombstone"), notifyHighlight},
-		{Override, ".m.rule.reaction", true, typeIs("m.reaction"), silent},
-		{Override, ".m.rule.room.server_acl", true, stateIs("m.room.server_acl"), silent},
-		{Override, ".m.rule.suppress_edits", true, `[{"kind":"event_property_is","key":"content.m\\.relates_to.rel_type","value":"m.replace"}]`, silent},
-		{Underride, ".m.rule.call", true, typeIs("m.call.invite"), `["notify",{"set_tweak":"sound","value":"ring"}]`},
-		{Underride, ".m.rule.encrypted_room_one_to_one", true, inPair("m.room.encrypted"), notifySound},
-		{Underride, ".m.rule.room_one_to_one", true, inPair("m.room.message"), notifySound},
-		{Underride, ".m.rule.message", true, typeIs("m.room.message"), notify},
-		{Underride, ".m.rule.encrypted", true, typeIs("m.room.encrypted"), notify},
+		{Override, ".m.rule.master", false, `[]`, silent, false},
+		{Override, ".m.rule.suppress_notices", true, `[{"kind":"event_match","key":"content.msgtype","pattern":"m.notice"}]`, silent, false},
+		{Override, ".m.rule.invite_for_me", true, `[{"kind":"event_match","key":"type","pattern":"m.room.member"},{"kind":"event_match","key":"content.membership","pattern":"invite"},{"kind":"event_match","key":"state_key","pattern":"$USER"}]`, notifySound, false},
+		{Override, ".m.rule.member_event", true, typeIs("m.room.member"), silent, false},
+		{Override, ".m.rule.is_user_mention", true, `[{"kind":"event_property_contains","key":"content.m\\.mentions.user_ids","value":"$USER"}]`, `["notify",{"set_tweak":"sound","value":"default"},{"set_tweak":"highlight"}]`, false},
+		{Override, ".m.rule.contains_display_name", true, `[{"kind":"contains_display_name"}]`, notifyName, false},
+		{Override, ".m.rule.is_room_mention", true, `[{"kind":"event_property_is","key":"content.m\\.mentions.room","value":true},{"kind":"sender_notification_permission","key":"room"}]`, notifyHighlight, false},
+		{Override, ".m.rule.roomnotif", true, `[{"kind":"event_match","key":"content.body","pattern":"@room"},{"kind":"sender_notification_permission","key":"room"}]`, notifyHighlight, false},
+		{Override, ".m.rule.tombstone", true, stateIs("m.room.tombstone"), notifyHighlight, false},
+		{Override, ".m.rule.reaction", true, typeIs("m.reaction"), silent, false},
+		{Override, ".m.rule.room.server_acl", true, stateIs("m.room.server_acl"), silent, false},
+		{Override, ".m.rule.suppress_edits", true, `[{"kind":"event_property_is","key":"content.m\\.relates_to.rel_type","value":"m.replace"}]`, silent, false},
+		{Override, ".org.matrix.msc3930.rule.poll_response", true, typeIs("org.matrix.msc3381.poll.response"), silent, false},
+		{Content, ".m.rule.contains_user_name", true, "", notifyName, true},
+		{Underride, ".m.rule.call", true, typeIs("m.call.invite"), `["notify",{"set_tweak":"sound","value":"ring"}]`, false},
+		{Underride, ".m.rule.encrypted_room_one_to_one", true, inPair("m.room.encrypted"), notifySound, false},
+		{Underride, ".m.rule.room_one_to_one", true, inPair("m.room.message"), notifySound, false},
+		{Underride, ".org.matrix.msc3930.rule.poll_start_one_to_one", true, inPair("org.matrix.msc3381.poll.start"), notifySound, false},
+		{Underride, ".org.matrix.msc3930.rule.poll_end_one_to_one", true, inPair("org.matrix.msc3381.poll.end"), notifySound, false},
+		{Underride, ".m.rule.message", true, typeIs("m.room.message"), notify, false},
+		{Underride, ".m.rule.encrypted", true, typeIs("m.room.encrypted"), notify, false},
+		{Underride, ".org.matrix.msc3930.rule.poll_start", true, typeIs("org.matrix.msc3381.poll.start"), notify, false},
+		{Underride, ".org.matrix.msc3930.rule.poll_end", true, typeIs("org.matrix.msc3381.poll.end"), notify, false},
 	}
 }
 

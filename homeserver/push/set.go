@@ -41,6 +41,7 @@ type Set struct {
 type compiled struct {
 	conditions []test
 	outcome    Outcome
+	unsaid     bool // counts only for events that do not say whom they mention
 }
 
 // test is one condition.
@@ -63,6 +64,7 @@ const (
 	testIs
 	testContains
 	testDisplayName
+	testOwnName // the name in the user id, as a word of content.body
 	testMembers
 	testPower
 )
@@ -80,7 +82,7 @@ func newSet(c *changes) *Set {
 			if !r.Enabled {
 				continue
 			}
-			x := compiled{outcome: outcome(r)}
+			x := compiled{outcome: outcome(r), unsaid: r.Default && legacyMention(r.ID)}
 			switch k {
 			case Room:
 				s.rooms[r.ID] = &x
@@ -89,7 +91,11 @@ func newSet(c *changes) *Set {
 				s.senders[r.ID] = &x
 				continue
 			case Content:
-				x.conditions = []test{matchTest(compilePath("content.body"), *r.Pattern)}
+				if r.Default {
+					x.conditions = []test{{kind: testOwnName}}
+				} else {
+					x.conditions = []test{matchTest(compilePath("content.body"), *r.Pattern)}
+				}
 			default:
 				for _, raw := range r.Conditions {
 					x.conditions = append(x.conditions, compileTest(raw, r.Default))
@@ -103,6 +109,11 @@ func newSet(c *changes) *Set {
 		}
 	}
 	return s
+}
+
+// legacyMention names the predefined rules that guess who is meant, where the sender does not say it.
+func legacyMention(id string) bool {
+	return id == ".m.rule.contains_display_name" || id == ".m.rule.contains_user_name" || id == ".m.rule.roomnotif"
 }
 
 func outcome(r *Rule) Outcome {
@@ -220,6 +231,9 @@ func (s *Set) Evaluate(user string, v *View, room RoomView) Outcome {
 }
 
 func (c *compiled) fits(user string, v *View, room RoomView, work *int) bool {
+	if c.unsaid && v.hasMentions {
+		return false
+	}
 	for i := range c.conditions {
 		if !c.conditions[i].holds(user, v, room, work) {
 			return false
@@ -272,6 +286,12 @@ func (t *test) holds(user string, v *View, room RoomView, work *int) bool {
 		}
 		name := strings.ToLower(room.DisplayName(user))
 		return name != "" && glob{[]string{name}}.words(v.body, work)
+	case testOwnName:
+		if !v.hasBody {
+			return false
+		}
+		name, _, _ := strings.Cut(strings.TrimPrefix(user, "@"), ":")
+		return name != "" && glob{[]string{strings.ToLower(name)}}.words(v.body, work)
 	case testMembers:
 		n := room.Members()
 		return t.count.low <= n && n <= t.count.high

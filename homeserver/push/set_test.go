@@ -74,6 +74,15 @@ func TestPredefinedRules(t *testing.T) {
 		{"mentions of the wrong type", see("m.room.message", "@a:test", nil, `{"body":"x","m.mentions":{"user_ids":"@me:test","room":"true"}}`), big, ".m.rule.message notify"},
 		{"room mention", see("m.room.message", "@admin:test", nil, `{"m.mentions":{"room":true}}`), big, ".m.rule.is_room_mention notify highlight"},
 		{"room mention without power", see("m.room.message", "@a:test", nil, `{"m.mentions":{"room":true}}`), big, ".m.rule.message notify"},
+		{"display name, nobody said to be meant", see("m.room.message", "@a:test", nil, `{"body":"hi max!"}`), big, ".m.rule.contains_display_name notify highlight default"},
+		{"display name within a word", see("m.room.message", "@a:test", nil, `{"body":"maximum"}`), big, ".m.rule.message notify"},
+		{"user name, nobody said to be meant", see("m.room.message", "@a:test", nil, `{"body":"ask @me:test"}`), big, ".m.rule.contains_user_name notify highlight default"},
+		{"user name, another is meant", see("m.room.message", "@a:test", nil, `{"body":"ask @me:test","m.mentions":{"user_ids":["@b:test"]}}`), big, ".m.rule.message notify"},
+		{"the room by its old name", see("m.room.message", "@admin:test", nil, `{"body":"@room: lunch"}`), big, ".m.rule.roomnotif notify highlight"},
+		{"the room by its old name, without power", see("m.room.message", "@a:test", nil, `{"body":"@room: lunch"}`), big, ".m.rule.message notify"},
+		{"answer to a poll", see("org.matrix.msc3381.poll.response", "@a:test", nil, `{}`), pair, ".org.matrix.msc3930.rule.poll_response"},
+		{"poll in a pair", see("org.matrix.msc3381.poll.start", "@a:test", nil, `{}`), pair, ".org.matrix.msc3930.rule.poll_start_one_to_one notify default"},
+		{"end of a poll", see("org.matrix.msc3381.poll.end", "@a:test", nil, `{}`), big, ".org.matrix.msc3930.rule.poll_end notify"},
 		{"tombstone", see("m.room.tombstone", "@a:test", str(""), `{}`), big, ".m.rule.tombstone notify highlight"},
 		{"tombstone that is no state", see("m.room.tombstone", "@a:test", nil, `{}`), big, ""},
 		{"tombstone of something", see("m.room.tombstone", "@a:test", str("x"), `{}`), big, ""},
@@ -101,9 +110,11 @@ func TestPredefinedRulesStandInTheOrderOfTheSpec(t *testing.T) {
 	}
 	want := []string{
 		"override .m.rule.master", "override mine", "override .m.rule.suppress_notices", "override .m.rule.invite_for_me", "override .m.rule.member_event",
-		"override .m.rule.is_user_mention", "override .m.rule.is_room_mention", "override .m.rule.tombstone", "override .m.rule.reaction",
-		"override .m.rule.room.server_acl", "override .m.rule.suppress_edits",
-		"underride last", "underride .m.rule.call", "underride .m.rule.encrypted_room_one_to_one", "underride .m.rule.room_one_to_one", "underride .m.rule.message", "underride .m.rule.encrypted",
+		"override .m.rule.is_user_mention", "override .m.rule.contains_display_name", "override .m.rule.is_room_mention", "override .m.rule.roomnotif", "override .m.rule.tombstone", "override .m.rule.reaction",
+		"override .m.rule.room.server_acl", "override .m.rule.suppress_edits", "override .org.matrix.msc3930.rule.poll_response", "content .m.rule.contains_user_name",
+		"underride last", "underride .m.rule.call", "underride .m.rule.encrypted_room_one_to_one", "underride .m.rule.room_one_to_one",
+		"underride .org.matrix.msc3930.rule.poll_start_one_to_one", "underride .org.matrix.msc3930.rule.poll_end_one_to_one",
+		"underride .m.rule.message", "underride .m.rule.encrypted", "underride .org.matrix.msc3930.rule.poll_start", "underride .org.matrix.msc3930.rule.poll_end",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

@@ -23,6 +23,8 @@ type View struct {
 	hasBody  bool
 	thread   string // root of the thread that the event is in
 	mentions []string
+
+	hasMentions bool // m.mentions is there, whatever it says
 }
 
 // NewView makes a View. json is the event as servers exchange it.
@@ -105,6 +107,7 @@ func (v *View) open() {
 			case "membership":
 				v.slots[slotMembership] = x
 			case "m.mentions":
+				v.hasMentions = true
 				v.slots[slotMentioned], v.slots[slotMentionsRoom] = child(x, "user_ids"), child(x, "room")
 				if v.slots[slotMentioned].IsArray() {
 					v.slots[slotMentioned].ForEach(func(_, u gjson.Result) bool {

@@ -44,6 +44,12 @@ func (s *Store) AccountDataSince(ctx context.Context, userID string, from, to in
 	return out, err
 }
 
+// DeleteAccountData removes a piece of account data.
+func (tx *Tx) DeleteAccountData(userID, roomID, typ string) error {
+	_, err := tx.Exec(`DELETE FROM account_data WHERE user_id = $1 AND room_id = $2 AND type = $3`, userID, roomID, typ)
+	return err
+}
+
 // PutAccountData stores a piece of account data at d.Pos, which is a position just taken, and tells the observer; Note.Value is d.
 // fresh says that there was none of that room and type. Whoever changes what is there takes the position before he reads it: that
 // keeps other nodes from changing it in between.

@@ -73,7 +73,8 @@ func (j *joinedRoom) takeState(changes map[event.Key]rooms.Ref) error {
 	own := map[string]bool{} // senders whose member event is in the timeline
 	if lazy {
 		for _, e := range j.timeline {
-			if e.Is("m.room.member", e.Sender()) {
+			// With use_state_after the timeline is no state: the member events are wanted beside it.
+			if !j.a.q.StateAfter && e.Is("m.room.member", e.Sender()) {
 				own[e.Sender()] = true
 			}
 			senders = append(senders, e.Sender())
