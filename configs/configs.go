@@ -38,6 +38,7 @@ type Config struct {
 	Accounts     Accounts     `yaml:"accounts"`
 	Rooms        Rooms        `yaml:"rooms"`
 	Limits       Limits       `yaml:"limits"`
+	Calls        Calls        `yaml:"calls"`
 	Media        Media        `yaml:"media"`
 	TURN         TURN         `yaml:"turn"`
 	Log          Log          `yaml:"log"`
@@ -106,6 +107,11 @@ type Limits struct {
 	Invites      Rate `yaml:"invites"`
 	Uploads      Rate `yaml:"uploads"`
 	Requests     Rate `yaml:"requests"`
+}
+
+// Calls says what is remembered of calls.
+type Calls struct {
+	RetentionDays int `yaml:"retention_days"`
 }
 
 // Media bounds uploads.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
+	"github.com/trunkboard/trunkboard/homeserver/calls"
 	"github.com/trunkboard/trunkboard/homeserver/clientapi"
 	"github.com/trunkboard/trunkboard/homeserver/e2ee"
 	"github.com/trunkboard/trunkboard/homeserver/event"
@@ -56,10 +57,15 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	sync := syncapi.New(syncapi.Deps{
 		Store: store, Rooms: room, Keys: keys, Account: withPushRules{acc.ForSync(), rules}, Ignores: acc, Unread: rules, Presence: here, Clock: clock, Log: a.log.With("part", "sync"),
 	})
+	records := calls.New(calls.Deps{
+		Config: calls.Config{RetentionDays: a.cfg.Calls.RetentionDays}, Store: store, Rooms: room, Clock: clock, Log: a.log.With("part", "calls"), Metrics: a.meters.registry,
+	})
 	store.Observe(func(pos int64, notes []storage.Note) {
 		rules.Observe(pos, notes) // first, so that an event and the count with it go out together
 		sync.Observe(pos, notes)
+		records.Observe(pos, notes)
 	})
+	a.running = append(a.running, component{name: "calls", run: records.Run})
 	a.running = append(a.running, component{name: "sync", run: sync.Run})
 
 	files, err := media.New(media.Config{
@@ -76,6 +82,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		DeviceRenamed: keys.DeviceRenamed,
 		Logout: func(userID, deviceID string) {
 			keys.ForgetDevice(userID, deviceID)
+			records.Logout(userID, deviceID)
 			if a.relay != nil {
 				a.relay.creds.Revoke(userID, deviceID)
 			}
@@ -107,6 +114,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		E2EE:     keys,
 		Rooms:    room,
 		Sync:     sync,
+		Calls:    records,
 		Presence: here,
 		ICE:      ice,
 	}), nil

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"strings"
+	"time"
 
 	"github.com/trunkboard/trunkboard/homeserver/event"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
@@ -54,7 +55,7 @@ func (s *Service) Create(ctx context.Context, n NewRoom) (string, error) {
 	if !n.Version.CreateIsRoomID() {
 		proto.RoomID = "!" + rand.Text()[:18] + ":" + s.signer.Server
 	}
-	e, err := event.Build(n.Version, proto, nil, 1, event.EventsState{}, s.signer, s.clock.Now())
+	e, err := event.Build(n.Version, proto, nil, 1, event.EventsState{}, s.signer, s.createTime())
 	if err != nil {
 		return "", err
 	}
@@ -131,6 +132,19 @@ func (s *Service) Create(ctx context.Context, n NewRoom) (string, error) {
 		return r.ID, nil
 	case <-ctx.Done():
 		return "", ctx.Err()
+	}
+}
+
+// createTime is the time of a new create event, never the same twice: from v12 on the room id is the hash of that event, and two rooms
+// that somebody makes in the same millisecond must not be one.
+func (s *Service) createTime() time.Time {
+	now := s.clock.Now().UnixMilli()
+	for {
+		last := s.created.Load()
+		next := max(now, last+1)
+		if s.created.CompareAndSwap(last, next) {
+			return time.UnixMilli(next)
+		}
 	}
 }
 

@@ -49,6 +49,7 @@ type Service struct {
 	log    *slog.Logger
 
 	profile Profile
+	created atomic.Int64 // newest createTime, in milliseconds
 	version event.Version
 
 	mu      sync.Mutex

@@ -16,6 +16,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/homeserver/storage/storagetest"
 	"github.com/trunkboard/trunkboard/signalling"
+	"github.com/trunkboard/trunkboard/signalling/clocktest"
 )
 
 func open(t testing.TB, s *storage.Store) *rooms.Service {
@@ -217,5 +218,21 @@ func TestUnknownRoomsAndVersionsAreRefused(t *testing.T) {
 	_, err := s.Create(ctx, rooms.NewRoom{Version: "99", Creator: "@a:example.org"})
 	if signalling.AsError(err).Code != "M_UNSUPPORTED_ROOM_VERSION" {
 		t.Errorf("create version 99: %v", err)
+	}
+}
+
+func TestRoomsMadeInTheSameInstantAreTwoRooms(t *testing.T) {
+	st := storagetest.Open(t, storagetest.SQLiteURL(t))
+	s, err := rooms.New(context.Background(), st, "example.org", clocktest.New(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for range 20 {
+		id := create(t, s, event.DefaultVersion)
+		if seen[id] {
+			t.Fatalf("%s was made twice", id)
+		}
+		seen[id] = true
 	}
 }
