@@ -151,6 +151,7 @@ func New(d Deps) *API {
 		a.routesHistory,
 		a.routesRelations,
 		a.routesSync,
+		a.routesSliding,
 		a.routesPresence,
 		a.routesDirectory,
 		a.routesKeys,

@@ -386,43 +386,52 @@ func (a *answer) fullLeft(r *rooms.Room, m storage.Membership) error {
 var strippedTypes = [...]string{"m.room.create", "m.room.join_rules", "m.room.canonical_alias", "m.room.name", "m.room.avatar", "m.room.topic", "m.room.encryption", "m.room.history_visibility"}
 
 func (a *answer) stripped(r *rooms.Room, section *[]byte, name string) error {
-	head := r.Head()
+	events, err := a.strippedEvents(r)
+	if err != nil || events == nil {
+		return err
+	}
 	b := append([]byte(`{"`), name...)
 	b = append(b, `":{"events":[`...)
-	comma := false
+	b = append(b, events...)
+	a.room(section, r.ID, append(b, `]}}`...))
+	return nil
+}
+
+// strippedEvents writes the stripped state of a room that the reader is invited to or knocks at; nil when he ignores who invites.
+func (a *answer) strippedEvents(r *rooms.Room) ([]byte, error) {
+	head := r.Head()
+	b := make([]byte, 0, 2048)
 	add := func(e *rooms.Stored) {
 		if e == nil {
 			return
 		}
-		if comma {
+		if len(b) > 0 {
 			b = append(b, ',')
 		}
-		comma = true
 		b = append(b, e.ClientHead()...)
 		b = append(b, '}')
 	}
 	for _, typ := range strippedTypes {
 		e, err := r.State(a.ctx, head, typ, "")
 		if err != nil {
-			return err
+			return nil, err
 		}
 		add(e)
 	}
 	own, err := r.State(a.ctx, head, "m.room.member", a.q.User)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if own != nil && own.Sender() != a.q.User {
 		if _, ok := a.ignored[own.Sender()]; ok {
-			return nil // an invite of somebody whom the reader ignores
+			return nil, nil // an invite of somebody whom the reader ignores
 		}
 		inviter, err := r.State(a.ctx, head, "m.room.member", own.Sender())
 		if err != nil {
-			return err
+			return nil, err
 		}
 		add(inviter)
 	}
 	add(own)
-	a.room(section, r.ID, append(b, `]}}`...))
-	return nil
+	return b, nil
 }

@@ -88,6 +88,9 @@ type Service struct {
 	inboxes map[string]*inbox
 	typing  *typing
 	lazy    *lru.Cache[string, *sentMembers]
+
+	facts   *factsCache // sliding sync
+	sliding *connections
 }
 
 // New makes the service. Connect Observe to the store before the first write.
@@ -96,6 +99,8 @@ func New(d Deps) *Service {
 	s.eph = d.Clock.Now().UnixMicro() // later than any count given out before a restart
 	s.lazy, _ = lru.New[string, *sentMembers](20000)
 	s.typing = newTyping(s)
+	s.facts = newFactsCache()
+	s.sliding = newConnections()
 	return s
 }
 
@@ -118,6 +123,7 @@ func (s *Service) Observe(pos int64, notes []storage.Note) {
 		switch n.Kind {
 		case storage.NoteEvent:
 			if c, ok := n.Value.(*rooms.Committed); ok {
+				s.facts.committed(c)
 				s.putCommitted(n, c)
 			}
 		case storage.NoteReceipt:

@@ -28,12 +28,14 @@ func (t Token) append(b []byte) []byte {
 	return strconv.AppendInt(b, t.ToDevice, 10)
 }
 
-// ParseToken reads what String wrote; "" is the beginning. Errors: M_INVALID_PARAM.
+// ParseToken reads what String wrote; "" is the beginning. The pos of sliding sync is a token too: what names its connection is
+// looked over. Errors: M_INVALID_PARAM.
 func ParseToken(s string) (Token, error) {
 	var t Token
 	if s == "" {
 		return t, nil
 	}
+	s, _, _ = strings.Cut(s, placeMark)
 	bad := signalling.InvalidParam("this is not a token that this server gave out")
 	rest, ok := strings.CutPrefix(s, "s")
 	if !ok || len(s) > 64 {
