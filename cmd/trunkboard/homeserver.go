@@ -11,6 +11,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
 	"github.com/trunkboard/trunkboard/homeserver/calls"
 	"github.com/trunkboard/trunkboard/homeserver/clientapi"
+	"github.com/trunkboard/trunkboard/homeserver/delayed"
 	"github.com/trunkboard/trunkboard/homeserver/e2ee"
 	"github.com/trunkboard/trunkboard/homeserver/event"
 	"github.com/trunkboard/trunkboard/homeserver/media"
@@ -68,6 +69,9 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	a.running = append(a.running, component{name: "calls", run: records.Run})
 	a.running = append(a.running, component{name: "sync", run: sync.Run})
 
+	later := delayed.New(store, room, clock, a.log.With("part", "delayed"))
+	a.running = append(a.running, component{name: "delayed events", run: later.Run})
+
 	files, err := media.New(media.Config{
 		ServerName: a.cfg.ServerName, Dir: filepath.Join(a.cfg.DataDir, "media"), MaxUpload: int64(a.cfg.Media.MaxUpload),
 	}, store, clock, a.log.With("part", "media"))
@@ -113,6 +117,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		Push:     rules,
 		E2EE:     keys,
 		Rooms:    room,
+		Delayed:  later,
 		Sync:     sync,
 		Calls:    records,
 		Presence: here,

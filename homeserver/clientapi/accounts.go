@@ -4,6 +4,7 @@ package clientapi
 
 import (
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
+	"github.com/trunkboard/trunkboard/homeserver/delayed"
 	"github.com/trunkboard/trunkboard/homeserver/event"
 	"github.com/trunkboard/trunkboard/signalling"
 )
@@ -42,7 +43,7 @@ func (a *API) routesAccounts() {
 		newest = a.Rooms.DefaultVersion()
 	}
 	enabled := func(b bool) map[string]bool { return map[string]bool{"enabled": b} }
-	capabilities := mustEncode(map[string]any{"capabilities": map[string]any{
+	can := map[string]any{
 		"m.room_versions":   map[string]any{"default": newest, "available": available},
 		"m.change_password": enabled(true),
 		"m.set_displayname": enabled(true),
@@ -50,7 +51,12 @@ func (a *API) routesAccounts() {
 		"m.profile_fields":  enabled(true),
 		"m.3pid_changes":    enabled(false),
 		"m.get_login_token": enabled(false),
-	}})
+	}
+	if a.Delayed != nil {
+		limits := map[string]int64{"max_delay_ms": delayed.MaxDelay.Milliseconds(), "max_scheduled": delayed.MaxScheduled}
+		can["org.matrix.msc4140.delayed_events"], can["m.delayed_events"] = limits, limits
+	}
+	capabilities := mustEncode(map[string]any{"capabilities": can})
 	a.route("GET /_matrix/client/v3/capabilities", AnyUser, "requests", func(*Request) (any, error) { return capabilities, nil })
 
 	a.route("GET /_synapse/admin/v1/register", Open, "requests", func(*Request) (any, error) {

@@ -32,6 +32,7 @@ type home struct {
 	clock *clocktest.Clock
 	url   string
 	log   *syncBuffer
+	stop  func() // ends what runs beside the API
 }
 
 // syncBuffer is a log that tests may read while it is written.

@@ -26,6 +26,7 @@ import (
 
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
 	"github.com/trunkboard/trunkboard/homeserver/calls"
+	"github.com/trunkboard/trunkboard/homeserver/delayed"
 	"github.com/trunkboard/trunkboard/homeserver/e2ee"
 	"github.com/trunkboard/trunkboard/homeserver/media"
 	"github.com/trunkboard/trunkboard/homeserver/push"
@@ -70,6 +71,7 @@ type Deps struct {
 
 	E2EE     *e2ee.Service // needs Accounts
 	Rooms    *rooms.Service
+	Delayed  *delayed.Service
 	Sync     *syncapi.Service
 	Presence presence.Store
 	Filters  Filters // default Accounts
@@ -148,6 +150,7 @@ func New(d Deps) *API {
 		a.routesPush,
 		a.routesRooms,
 		a.routesEvents,
+		a.routesDelayed,
 		a.routesHistory,
 		a.routesRelations,
 		a.routesSync,

@@ -79,6 +79,11 @@ func (a *API) limitSend(r *Request, typ string) error {
 
 func (a *API) send(r *Request) (any, error) {
 	typ := r.PathValue("type")
+	if d, later, err := a.delay(r); err != nil {
+		return nil, err
+	} else if later {
+		return a.sendLater(r, d, typ, r.PathValue("txn"), nil)
+	}
 	if err := a.limitSend(r, typ); err != nil {
 		return nil, err
 	}
@@ -131,6 +136,12 @@ func (a *API) redact(r *Request) (any, error) {
 }
 
 func (a *API) sendState(r *Request) (any, error) {
+	if d, later, err := a.delay(r); err != nil {
+		return nil, err
+	} else if later {
+		key := r.PathValue("key")
+		return a.sendLater(r, d, r.PathValue("type"), "", &key)
+	}
 	content, err := r.Object(MaxEventBody)
 	if err != nil {
 		return nil, err

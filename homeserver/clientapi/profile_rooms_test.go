@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
+	"github.com/trunkboard/trunkboard/homeserver/delayed"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/homeserver/storage/storagetest"
@@ -35,7 +36,16 @@ func newWhole(t *testing.T, st *storage.Store) *home {
 	}})
 	s := syncapi.New(syncapi.Deps{Store: st, Rooms: r, Account: h.acc.ForSync(), Ignores: h.acc, Clock: h.clock, Log: log})
 	st.Observe(s.Observe)
-	srv := httptest.NewServer(New(Deps{Config: Config{ServerName: "test"}, Clock: h.clock, Accounts: h.acc, Rooms: r, Sync: s}))
+	later := delayed.New(st, r, h.clock, log)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = later.Run(ctx)
+	}()
+	h.stop = func() { cancel(); <-done }
+	t.Cleanup(h.stop)
+	srv := httptest.NewServer(New(Deps{Config: Config{ServerName: "test"}, Clock: h.clock, Accounts: h.acc, Rooms: r, Delayed: later, Sync: s}))
 	t.Cleanup(srv.Close)
 	h.url = srv.URL
 	return h

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"pgregory.net/rapid"
 )
@@ -54,6 +55,9 @@ func wordsReference(pattern, text string) bool {
 	whole := reference(pattern, false)
 	for i := 0; i <= len(text); i++ {
 		for j := i; j <= len(text); j++ {
+			if i < len(text) && !utf8.RuneStart(text[i]) || j < len(text) && !utf8.RuneStart(text[j]) {
+				continue // within a character
+			}
 			if boundary(text, i) && boundary(text, j) && whole.MatchString(text[i:j]) {
 				return true
 			}

@@ -31,6 +31,10 @@ type Draft struct {
 	TS       time.Time // zero: now
 }
 
+// DelayedTxn begins the transaction id of an event that was delayed (MSC4140); the delay id follows. Such an event names no device,
+// so that no client can take its transaction.
+const DelayedTxn = "delayed/"
+
 // Change is one change of a room's current state.
 type Change struct {
 	Key      event.Key

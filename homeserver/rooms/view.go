@@ -5,6 +5,7 @@ package rooms
 import (
 	"context"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -31,7 +32,12 @@ func (r *Room) AppendClient(ctx context.Context, dst []byte, e *Stored, v View) 
 	}
 	dst = append(dst, `,"unsigned":{"age":`...)
 	dst = strconv.AppendInt(dst, max(0, v.Now.UnixMilli()-e.OriginTS()), 10)
-	if e.TxnID != "" && v.Device == e.Device && v.User == e.Sender() {
+	if id, ok := strings.CutPrefix(e.TxnID, DelayedTxn); ok && e.Device == "" {
+		if v.User == e.Sender() {
+			dst = append(dst, `,"org.matrix.msc4140.delay_id":`...)
+			dst = event.AppendString(dst, id)
+		}
+	} else if e.TxnID != "" && v.Device == e.Device && v.User == e.Sender() {
 		dst = append(dst, `,"transaction_id":`...)
 		dst = event.AppendString(dst, e.TxnID)
 	}
