@@ -236,7 +236,7 @@ func (s *Service) append(ctx context.Context, d storage.DelayedEvent) (string, e
 func (s *Service) Run(ctx context.Context) error {
 	pruned := time.Time{}
 	for {
-		wait := s.sendDue(ctx)
+		next := s.sendDue(ctx)
 		if now := s.clock.Now(); now.Sub(pruned) >= keep {
 			pruned = now
 			if err := s.store.Write(ctx, func(tx *storage.Tx) error { return tx.PruneDelayed(now.Add(-keep).UnixMilli()) }); err != nil && ctx.Err() == nil {
@@ -244,7 +244,11 @@ func (s *Service) Run(ctx context.Context) error {
 			}
 		}
 		due := make(chan struct{})
-		stop := s.clock.AfterFunc(wait, func() { close(due) })
+		stop := s.clock.AfterFunc(max(0, next.Sub(s.clock.Now())), func() { close(due) })
+		if !s.clock.Now().Before(next) {
+			stop() // time went on, perhaps by a jump, while the timer was set
+			continue
+		}
 		select {
 		case <-ctx.Done():
 			stop()
@@ -256,23 +260,23 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 }
 
-// sendDue sends what is due and gives how long nothing is.
-func (s *Service) sendDue(ctx context.Context) time.Duration {
+// sendDue sends what is due and says when to look again.
+func (s *Service) sendDue(ctx context.Context) time.Time {
 	for {
 		list, err := s.store.DelayedDue(ctx, s.clock.Now().UnixMilli(), batch)
 		if err != nil {
 			if ctx.Err() == nil {
 				s.log.Warn("delayed events could not be read", "err", err)
 			}
-			return time.Second
+			return s.clock.Now().Add(time.Second)
 		}
 		for _, d := range list {
 			if ctx.Err() != nil {
-				return look
+				return s.clock.Now().Add(look)
 			}
 			if err := s.send(context.WithoutCancel(ctx), d); err != nil && signalling.AsError(err).Status >= 500 {
 				s.log.Warn("a delayed event could not be sent yet", "room", d.RoomID, "type", d.Type, "err", err)
-				return time.Second
+				return s.clock.Now().Add(time.Second)
 			}
 		}
 		if len(list) < batch {
@@ -280,8 +284,9 @@ func (s *Service) sendDue(ctx context.Context) time.Duration {
 		}
 	}
 	at, err := s.store.DelayedNext(ctx)
-	if err != nil {
-		return look
+	latest := s.clock.Now().Add(look)
+	if next := time.UnixMilli(at); err == nil && next.Before(latest) {
+		return next
 	}
-	return min(look, max(time.Millisecond, time.UnixMilli(at).Sub(s.clock.Now())))
+	return latest
 }
