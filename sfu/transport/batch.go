@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transport
+
+import (
+	"github.com/trunkboard/trunkboard/sfu/forward"
+	"github.com/trunkboard/trunkboard/sfu/packets"
+)
+
+// Size of a Batch, and the kernel's limits of segmentation offload (UDP_MAX_SEGMENTS, and what fits one IP packet).
+const (
+	batchMessages   = 128
+	batchArena      = 256 << 10
+	slotSize        = packets.MaxSize + maxOverhead
+	maxSegments     = 64
+	maxSegmentBytes = 64000
+)
+
+// Batch gathers packets that are ready to go and hands them to the kernel in as few calls as it can: all messages of a batch in one
+// sendmmsg, and packets of one size to one peer (a video frame's) as one message that the kernel cuts up. It belongs to one
+// goroutine. It implements forward.Out.
+type Batch struct {
+	arena    []byte
+	pos      int
+	messages [batchMessages]message
+	n        int
+	scratch  scratch
+	sys      batchSys
+
+	packets, calls, dropped uint64
+}
+
+// message is one entry of a batch: bytes of the arena to one peer.
+type message struct {
+	path    *path
+	from    int
+	size    int
+	segment int  // length of all packets but the last
+	count   int  // packets
+	closed  bool // the last packet was shorter: nothing may follow
+}
+
+var _ forward.Out = (*Batch)(nil)
+
+// NewBatch makes an empty batch.
+func NewBatch() *Batch {
+	b := &Batch{arena: make([]byte, batchArena)}
+	b.sys.init()
+	return b
+}
+
+// Slot implements forward.Out.
+func (b *Batch) Slot() []byte {
+	if b.pos+slotSize > len(b.arena) {
+		b.Flush()
+	}
+	return b.arena[b.pos : b.pos+slotSize]
+}
+
+// Send implements forward.Out.
+func (b *Batch) Send(to forward.Peer, n int, roc uint32) {
+	s, ok := to.(*Session)
+	if !ok {
+		return
+	}
+	seal, path := s.sealer.Load(), s.path.Load()
+	if seal == nil || path == nil {
+		return
+	}
+	size := seal.seal(b.arena[b.pos:b.pos+slotSize], n, roc, &b.scratch)
+	if b.n > 0 {
+		m := &b.messages[b.n-1]
+		if m.path == path && !m.closed && size <= m.segment && m.count < maxSegments && m.size+size <= maxSegmentBytes && path.socket.segments {
+			m.size += size
+			m.count++
+			m.closed = size < m.segment
+			b.pos += size
+			return
+		}
+	}
+	if b.n == len(b.messages) {
+		// Flushing resets the arena; the packet just sealed moves to its start.
+		from := b.pos
+		b.Flush()
+		copy(b.arena, b.arena[from:from+size])
+	}
+	b.messages[b.n] = message{path: path, from: b.pos, size: size, segment: size, count: 1}
+	b.n++
+	b.pos += size
+}
+
+// Flush sends what the batch holds. What the kernel does not take is dropped: it is media, and would be late.
+func (b *Batch) Flush() {
+	for first := 0; first < b.n; {
+		socket := b.messages[first].path.socket
+		end := first + 1
+		for end < b.n && b.messages[end].path.socket == socket {
+			end++
+		}
+		b.write(socket, b.messages[first:end])
+		first = end
+	}
+	b.n, b.pos = 0, 0
+}

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transport
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/rtp"
+	"github.com/pion/sctp"
+	"github.com/pion/srtp/v3"
+	"github.com/trunkboard/trunkboard/sfu/forward"
+)
+
+// Handler hears what happens on a session. RTP, RTCP and Data must not block; their bytes are the caller's.
+type Handler interface {
+	// Connected is called once, when packets can flow.
+	Connected()
+	// RTP takes unsealed packets that arrived one after the other. Answers that are ready go into out.
+	RTP(run [][]byte, out *Batch)
+	// RTCP takes an unsealed compound packet.
+	RTCP(compound []byte, out *Batch)
+	// Data takes a message of the data channel with that label.
+	Data(label string, message []byte)
+	// Closed is called once, when the client has closed the session or it failed; not after Session.Close.
+	Closed(reason error)
+}
+
+// Limits of one session.
+const (
+	maxAddrs   = 8  // addresses known for one client: it moves between networks
+	maxStreams = 64 // RTP streams a client may send
+	maxRTCP    = 1200
+)
+
+// Session is the transport of one peer connection. It implements forward.Peer.
+type Session struct {
+	t       *Transport
+	handler Handler
+
+	// Guarded by t.mu.
+	name, password string // our ICE credentials
+	addrs          []netip.AddrPort
+
+	theirs    atomic.Pointer[string] // the client's user fragment, nil while unknown
+	path      atomic.Pointer[path]   // where packets go
+	seen      atomic.Int64           // time of the last good check
+	sealer    atomic.Pointer[sealer] // nil until the keys are agreed upon
+	handshake *inbox
+
+	inMu    sync.Mutex // of what comes in
+	in      *srtp.Context
+	header  rtp.Header
+	streams map[uint32]struct{}
+	clear   [receiveBatch][]byte
+
+	outMu  sync.Mutex // of RTCP that goes out
+	out    *srtp.Context
+	outBuf [maxRTCP + 64]byte
+
+	dataMu   sync.Mutex
+	channels map[string]*channel
+	assoc    *sctp.Association
+
+	started   atomic.Bool
+	ctx       context.Context
+	cancel    context.CancelFunc
+	closeOnce sync.Once
+	wait      sync.WaitGroup
+}
+
+// path is an address of the client and the socket it is reached through.
+type path struct {
+	to     netip.AddrPort
+	socket *socket
+	name   peerName
+}
+
+var _ forward.Peer = (*Session)(nil)
+
+// Open makes a session. It answers checks from now on; Start does the rest.
+func (t *Transport) Open(h Handler) (*Session, error) {
+	s := &Session{t: t, handler: h, name: token(8), password: token(24), streams: map[uint32]struct{}{}, channels: map[string]*channel{}}
+	s.ctx, s.cancel = context.WithCancel(t.ctx)
+	s.handshake = newInbox(s)
+	s.seen.Store(int64(t.Now()))
+	if err := t.add(s); err != nil {
+		s.cancel()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Credentials are our ICE user fragment and password.
+func (s *Session) Credentials() (name, password string) {
+	s.t.mu.RLock()
+	defer s.t.mu.RUnlock()
+	return s.name, s.password
+}
+
+// Fingerprint is the SHA-256 fingerprint of our certificate, as in SDP.
+func (t *Transport) Fingerprint() string { return t.fingerprint }
+
+// Peer tells the session the client's user fragment. Another one than before is an ICE restart: our credentials change too, and the
+// client's new checks move the session to its new address.
+func (s *Session) Peer(name string) {
+	before := s.theirs.Swap(&name)
+	if before == nil || *before == name {
+		return
+	}
+	s.t.mu.Lock()
+	defer s.t.mu.Unlock()
+	if s.t.byName[s.name] != s {
+		return
+	}
+	delete(s.t.byName, s.name)
+	s.name, s.password = token(8), token(24)
+	s.t.byName[s.name] = s
+}
+
+// expects reports whether a check may come from that user fragment.
+func (s *Session) expects(name string) bool {
+	theirs := s.theirs.Load()
+	return theirs == nil || *theirs == name
+}
+
+// learn adds an address; the oldest is forgotten when there are too many. The caller holds t.mu.
+func (s *Session) learn(a netip.AddrPort) {
+	s.addrs = append(s.addrs, a)
+	if len(s.addrs) > maxAddrs {
+		if s.t.byAddr[s.addrs[0]] == s {
+			delete(s.t.byAddr, s.addrs[0])
+		}
+		s.addrs = s.addrs[1:]
+	}
+}
+
+// Open implements forward.Peer.
+func (s *Session) Open() bool { return s.sealer.Load() != nil }
+
+// Silent is how long the client has not been heard.
+func (s *Session) Silent() time.Duration { return s.t.Now() - time.Duration(s.seen.Load()) }
+
+// rtp unseals a run of packets and hands it on.
+func (s *Session) rtp(sealed [][]byte, out *Batch) {
+	s.inMu.Lock()
+	defer s.inMu.Unlock()
+	if s.in == nil {
+		return
+	}
+	n := 0
+	for _, b := range sealed {
+		ssrc := uint32(b[8])<<24 | uint32(b[9])<<16 | uint32(b[10])<<8 | uint32(b[11])
+		if _, known := s.streams[ssrc]; !known && len(s.streams) >= maxStreams {
+			continue
+		}
+		clear, err := s.in.DecryptRTP(b, b, &s.header)
+		if err != nil {
+			continue
+		}
+		s.streams[ssrc] = struct{}{}
+		s.clear[n] = clear
+		n++
+	}
+	if n > 0 {
+		s.handler.RTP(s.clear[:n], out)
+	}
+}
+
+// rtcp unseals a compound packet and hands it on.
+func (s *Session) rtcp(b []byte, out *Batch) {
+	s.inMu.Lock()
+	defer s.inMu.Unlock()
+	if s.in == nil {
+		return
+	}
+	if clear, err := s.in.DecryptRTCP(nil, b, nil); err == nil {
+		s.handler.RTCP(clear, out)
+	}
+}
+
+// SendRTCP seals and sends a compound packet of up to 1200 bytes. It does nothing before the session is connected.
+func (s *Session) SendRTCP(b []byte) {
+	p := s.path.Load()
+	if p == nil || len(b) > maxRTCP || len(b) < 8 {
+		return
+	}
+	s.outMu.Lock()
+	defer s.outMu.Unlock()
+	if s.out == nil {
+		return
+	}
+	if sealed, err := s.out.EncryptRTCP(s.outBuf[:0], b, nil); err == nil {
+		_, _ = p.socket.conn.WriteToUDPAddrPort(sealed, p.to)
+	}
+}
+
+// Close ends the session and waits for what runs. The handler hears nothing after it returns.
+func (s *Session) Close() {
+	s.end()
+	s.wait.Wait()
+}
+
+// end stops everything without waiting.
+func (s *Session) end() {
+	s.closeOnce.Do(func() {
+		s.t.remove(s)
+		s.cancel()
+		s.handshake.close()
+		s.dataMu.Lock()
+		assoc := s.assoc
+		s.dataMu.Unlock()
+		if assoc != nil {
+			assoc.Abort("closed")
+		}
+		s.inMu.Lock()
+		s.in = nil
+		s.inMu.Unlock()
+		s.outMu.Lock()
+		s.out = nil
+		s.outMu.Unlock()
+		s.sealer.Store(nil)
+	})
+}
