@@ -78,6 +78,9 @@ func (c *Config) Check() error {
 	}
 	oneOf("registration.mode", c.Registration.Mode, "auto", "open", "closed")
 	oneOf("accounts.password_cost", c.Accounts.PasswordCost, "standard", "minimum")
+	if c.Accounts.MinPassword < 1 {
+		fail("accounts.min_password", "is %d; at least 1", c.Accounts.MinPassword)
+	}
 	if c.Media.MaxUpload < 1 {
 		fail("media.max_upload", "is 0; give a size such as 50MiB")
 	}

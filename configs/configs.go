@@ -88,6 +88,7 @@ type Registration struct {
 // Accounts is how passwords are kept.
 type Accounts struct {
 	PasswordCost string `yaml:"password_cost"`
+	MinPassword  int    `yaml:"min_password"`
 }
 
 // Rooms is what new rooms are like.

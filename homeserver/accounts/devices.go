@@ -145,7 +145,7 @@ func (s *Service) deleteDevices(ctx context.Context, userID string, which func(*
 // SetPassword gives a user a new password. others logs out every device but keep, which may be "". Errors: M_WEAK_PASSWORD,
 // M_INVALID_PARAM, M_NOT_FOUND.
 func (s *Service) SetPassword(ctx context.Context, userID, password string, others bool, keep string) error {
-	if err := checkPassword(password); err != nil {
+	if err := s.checkPassword(password); err != nil {
 		return err
 	}
 	hash, err := s.hasher.hash(ctx, password)

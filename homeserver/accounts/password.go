@@ -134,10 +134,14 @@ func parsePHC(s string) (p argonParams, salt, key []byte, err error) {
 }
 
 // checkPassword refuses a password that may not be set. Errors: M_WEAK_PASSWORD, M_INVALID_PARAM.
-func checkPassword(password string) error {
+func (s *Service) checkPassword(password string) error {
+	least := minPassword
+	if s.cfg.MinPassword > 0 {
+		least = s.cfg.MinPassword
+	}
 	switch {
-	case len(password) < minPassword:
-		return signalling.Refuse(400, "M_WEAK_PASSWORD", "choose a password of at least %d characters", minPassword)
+	case len(password) < least:
+		return signalling.Refuse(400, "M_WEAK_PASSWORD", "choose a password of at least %d characters", least)
 	case len(password) > maxPassword:
 		return signalling.InvalidParam("a password may have %d bytes", maxPassword)
 	}

@@ -125,7 +125,7 @@ func (s *Service) Create(ctx context.Context, n NewUser) (Tokens, error) {
 	}
 	hash := n.hash
 	if n.Password != "" {
-		if err := checkPassword(n.Password); err != nil {
+		if err := s.checkPassword(n.Password); err != nil {
 			return Tokens{}, err
 		}
 		if hash, err = s.hasher.hash(ctx, n.Password); err != nil {

@@ -33,6 +33,7 @@ type Config struct {
 	Open         bool          // anybody may register; otherwise a registration token is needed
 	Guests       bool          // accounts without a password may be made
 	Cost         Cost          // of hashing a password; default CostStandard
+	MinPassword  int           // characters of a password; default 8
 	SharedSecret string        // for registration by tools; "" closes it
 	TokenTime    time.Duration // life of access tokens that can be refreshed; default 15 minutes
 	CacheTime    time.Duration // how long an access token is believed without asking the database; default 30 s

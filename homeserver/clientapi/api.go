@@ -157,6 +157,7 @@ func New(d Deps) *API {
 		a.routesSliding,
 		a.routesPresence,
 		a.routesDirectory,
+		a.routesPeople,
 		a.routesKeys,
 		a.routesToDevice,
 		a.routesBackup,

@@ -4,9 +4,11 @@ package rooms
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/tidwall/gjson"
 
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 )
@@ -166,4 +168,56 @@ func (s *Service) KnownSharers(user string) (map[string]struct{}, bool) {
 		}
 	}
 	return out, true
+}
+
+// InPublic says whether a user is joined to a room that anybody may enter, or read.
+func (s *Service) InPublic(ctx context.Context, user string) (bool, error) {
+	all, err := s.UserRooms(ctx, user)
+	if err != nil {
+		return false, err
+	}
+	for id, m := range all {
+		if m.Membership != "join" {
+			continue
+		}
+		r, err := s.Room(ctx, id)
+		if err != nil {
+			return false, err
+		}
+		for _, x := range []struct{ typ, field, open string }{
+			{"m.room.join_rules", "join_rule", "public"}, {"m.room.history_visibility", "history_visibility", "world_readable"},
+		} {
+			e, err := r.State(ctx, r.Head(), x.typ, "")
+			if err != nil {
+				return false, err
+			}
+			if e != nil && gjson.GetBytes(e.Content(), x.field).Str == x.open {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// Mutual lists the rooms that two users are both joined to, sorted.
+func (s *Service) Mutual(ctx context.Context, a, b string) ([]string, error) {
+	all, err := s.UserRooms(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	ids := []string{}
+	for id, m := range all {
+		if m.Membership != "join" {
+			continue
+		}
+		r, err := s.Room(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if r.Head().IsJoined(b) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids, nil
 }

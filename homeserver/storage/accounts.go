@@ -270,3 +270,21 @@ func (tx *Tx) PruneAccounts(now, tokens int64) error {
 	_, err := tx.Exec(`DELETE FROM access_tokens WHERE expires_ts > 0 AND expires_ts < $1`, tokens)
 	return err
 }
+
+// SearchUsers lists accounts whose name or id holds a text, in the order of their ids after one; guests and ended accounts are left
+// out. pattern is for LIKE with \ as escape, in lower case, and ASCII: what else is folded is up to the engine.
+func (s *Store) SearchUsers(ctx context.Context, pattern, after string, limit int) ([]User, error) {
+	var out []User
+	err := s.rows(ctx, func(r *sql.Rows) error {
+		var u User
+		dest, fill := u.dest()
+		if err := r.Scan(dest...); err != nil {
+			return err
+		}
+		fill()
+		out = append(out, u)
+		return nil
+	}, `SELECT `+userColumns+` FROM users WHERE user_id > $2 AND deactivated = 0 AND is_guest = 0
+		AND (LOWER(display_name) LIKE $1 ESCAPE '\' OR LOWER(user_id) LIKE $1 ESCAPE '\') ORDER BY user_id LIMIT $3`, pattern, after, int64(limit))
+	return out, err
+}

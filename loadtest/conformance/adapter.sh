@@ -18,7 +18,7 @@ settings=(
 	tls.mode=files tls.certificate="$certificate" tls.key="$key"
 	registration.mode=open registration.shared_secret="${CP_SHARED_SECRET:-complement}"
 	rooms.default_version=11 # the suite writes creators into power levels, which version 12 forbids
-	accounts.password_cost=minimum limits.enabled=false log.level=info shutdown.drain=1s
+	accounts.password_cost=minimum accounts.min_password=1 limits.enabled=false log.level=info shutdown.drain=1s
 )
 args=()
 for s in "${settings[@]}"; do
