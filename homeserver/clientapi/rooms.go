@@ -24,6 +24,7 @@ func (a *API) routesRooms() {
 	base := c + "/rooms/{room}"
 	a.route("POST "+base+"/join", AnyUser, "joins", a.joinRoom)
 	a.route("POST "+base+"/leave", AnyUser, "requests", a.leaveRoom)
+	a.route("POST "+base+"/upgrade", Token, "joins", a.upgradeRoom)
 	a.route("POST "+base+"/forget", AnyUser, "requests", a.forgetRoom)
 	a.route("POST "+base+"/invite", Token, "invites", a.memberChange("invite"))
 	a.route("POST "+base+"/kick", AnyUser, "requests", a.memberChange("kick"))
@@ -206,6 +207,24 @@ func (a *API) leaveRoom(r *Request) (any, error) {
 		return nil, err
 	}
 	return nil, a.Rooms.SetMembership(r.Context(), r.PathValue("room"), r.UserID, r.DeviceID, r.UserID, "leave", in.Reason, nil)
+}
+
+func (a *API) upgradeRoom(r *Request) (any, error) {
+	var in struct {
+		Version  *string  `json:"new_version"`
+		Creators []string `json:"additional_creators"`
+	}
+	if err := r.Decode(&in); err != nil {
+		return nil, err
+	}
+	if in.Version == nil {
+		return nil, signalling.MissingParam("new_version is missing")
+	}
+	id, err := a.Rooms.Upgrade(r.Context(), r.PathValue("room"), r.UserID, event.Version(*in.Version), in.Creators)
+	if err == rooms.ErrNoRoom {
+		err = signalling.NotFound("there is no such room")
+	}
+	return map[string]string{"replacement_room": id}, err
 }
 
 func (a *API) forgetRoom(r *Request) (any, error) {

@@ -458,6 +458,12 @@ func (tx *Tx) InsertAlias(alias string, roomNID int64, creator string) (taken bo
 	return n == 0, err
 }
 
+// MoveAlias makes an alias of one room one of another; an alias that names something else meanwhile stays.
+func (tx *Tx) MoveAlias(alias string, from, to int64) error {
+	_, err := tx.Exec(`UPDATE room_aliases SET room_nid = $1 WHERE alias = $2 AND room_nid = $3`, to, alias, from)
+	return err
+}
+
 // DeleteAlias removes an alias.
 func (tx *Tx) DeleteAlias(alias string) error {
 	_, err := tx.Exec(`DELETE FROM room_aliases WHERE alias = $1`, alias)
