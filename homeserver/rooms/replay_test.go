@@ -178,5 +178,50 @@ func replay(t *testing.T, st *storage.Store, people, stateEvents, looks int) (gr
 	}
 	t.Logf("%d whole states of the past in %v", len(seen), time.Since(start).Round(time.Millisecond))
 	runtime.KeepAlive(s)
+	reinsert(t, s, id, model)
 	return grown
+}
+
+// reinsert reads the room's events as another server would get them, 50 at a time, and inserts them into an empty store.
+func reinsert(t *testing.T, s *rooms.Service, id string, model map[string]string) {
+	t.Helper()
+	ctx := context.Background()
+	events := timeline(t, s, id)
+	v := events[0].Version()
+	other := open(t, storagetest.Open(t, storagetest.SQLiteURL(t)))
+	start := time.Now()
+	for i := 0; i < len(events); i += 50 {
+		batch := make([]*event.Event, 0, 50)
+		for _, e := range events[i:min(i+50, len(events))] {
+			p, err := event.Parse(v, e.JSON())
+			if err != nil || p.ID() != e.ID() {
+				t.Fatalf("%s: %v", e.JSON(), err)
+			}
+			batch = append(batch, p)
+		}
+		if i == 0 {
+			if err := other.Import(ctx, v, batch); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		status, err := other.Insert(ctx, id, batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for j, x := range status {
+			if x != storage.StatusOK {
+				t.Fatalf("event %d is refused: %d", i+j, x)
+			}
+		}
+	}
+	took := time.Since(start)
+	t.Logf("%d events read and inserted on SQLite, 50 at a time, in %v: %.0f a second", len(events), took.Round(time.Millisecond), float64(len(events))/took.Seconds())
+	r, err := other.Room(ctx, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(model, headIDs(r.Head())); d != "" {
+		t.Fatalf("inserted head:\n%s", d)
+	}
 }

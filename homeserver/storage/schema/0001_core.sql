@@ -76,7 +76,7 @@ CREATE TABLE state_groups (
     room_nid BIGINT NOT NULL,
     base     BIGINT NOT NULL,
     height   BIGINT NOT NULL,
-    delta    BYTEA NOT NULL                -- varints: event_nid of each changed piece of state
+    delta    BYTEA NOT NULL                -- varints: event_nid of each changed piece of state; negative: the event whose piece of state is gone
 );
 
 CREATE TABLE current_state (
