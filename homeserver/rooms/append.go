@@ -111,8 +111,19 @@ type redaction struct {
 func (r *Room) append(ctx context.Context, drafts []Draft) ([]string, error) {
 	done := make(chan error, 1)
 	ids, queued, err := r.build(ctx, drafts, done)
-	if err != nil || !queued {
-		return ids, err
+	if err != nil {
+		return nil, err
+	}
+	if !queued { // the same state again: its event may still be on its way to the disk
+		for _, id := range ids {
+			if r.s.pending.byID(id) != nil {
+				if err := r.barrier(ctx); err != nil {
+					return nil, err
+				}
+				break
+			}
+		}
+		return ids, nil
 	}
 	select {
 	case err := <-done:

@@ -47,6 +47,8 @@ func (s *Service) Insert(ctx context.Context, roomID string, events []*event.Eve
 			case <-ctx.Done():
 				err = ctx.Err()
 			}
+		} else if err == nil {
+			err = r.durable(ctx, events)
 		}
 		if (errors.Is(err, errStale) || errors.Is(err, storage.ErrConflict)) && try < 5 {
 			continue
@@ -56,6 +58,26 @@ func (s *Service) Insert(ctx context.Context, roomID string, events []*event.Eve
 		}
 		return st, nil
 	}
+}
+
+// durable waits for events whose commit is under way: whoever brings one again is told that it is there only when it is.
+func (r *Room) durable(ctx context.Context, events []*event.Event) error {
+	for _, e := range events {
+		if r.s.pending.byID(e.ID()) != nil {
+			return r.barrier(ctx)
+		}
+	}
+	return nil
+}
+
+// barrier waits until everything that is queued for the room is committed; errStale when some of it was not.
+func (r *Room) barrier(ctx context.Context) error {
+	return r.s.store.Write(ctx, func(*storage.Tx) error {
+		if r.poisoned.Load() {
+			return errStale
+		}
+		return nil
+	})
 }
 
 func (r *Room) insert(ctx context.Context, events []*event.Event, done chan error) (out []storage.Status, queued bool, err error) {

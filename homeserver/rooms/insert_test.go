@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -345,6 +346,60 @@ func TestOddRelationsAreNoObstacle(t *testing.T) {
 			if _, err := s.Append(ctx, id, d); err != nil {
 				t.Errorf("%.60s: %v", rel, err)
 			}
+		}
+	})
+}
+
+func TestWhatIsOnItsWayIsNotCalledThere(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, st *storage.Store) {
+		ctx := context.Background()
+		s := open(t, st)
+		id := baseRoom(t, s, event.DefaultVersion)
+		g, tip := graphOf(t, s, id)
+		// The writer is held up; meanwhile the same event comes twice, and the same state is set twice.
+		hold, held := make(chan struct{}), make(chan struct{})
+		if err := st.Enqueue(func(*storage.Tx) error { close(held); <-hold; return nil }, func(error) {}); err != nil {
+			t.Fatal(err)
+		}
+		<-held
+		e := g.grow(&tip, message("@u1:c.org", "hello"))
+		topic := state("@u2:c.org", "m.room.topic", "", map[string]any{"topic": "same"})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := s.Insert(ctx, id, []*event.Event{e}); err != nil {
+				t.Error(err)
+			}
+			if _, err := s.Append(ctx, id, topic); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Go(func() {
+			if _, err := s.Append(ctx, id, topic); err != nil {
+				t.Error(err)
+			}
+		})
+		for s.Pending() < 5 { // a message: under nid and id; a topic: the same and its group
+			runtime.Gosched()
+		}
+		// Who does not wait is told that it did not wait, not that all is well.
+		gone, cancel := context.WithCancel(ctx)
+		cancel()
+		if _, err := s.Insert(gone, id, []*event.Event{e}); !errors.Is(err, context.Canceled) {
+			t.Errorf("inserted before it was committed: %v", err)
+		}
+		if _, err := s.Append(gone, id, topic); !errors.Is(err, context.Canceled) {
+			t.Errorf("appended before it was committed: %v", err)
+		}
+		close(hold)
+		wg.Wait()
+		n := 0
+		for _, x := range timeline(t, s, id) {
+			if x.ID() == e.ID() || x.Is("m.room.topic", "") {
+				n++
+			}
+		}
+		if n != 2 {
+			t.Errorf("%d events, want one message and one topic", n)
 		}
 	})
 }
