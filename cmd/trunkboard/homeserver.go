@@ -15,6 +15,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/e2ee"
 	"github.com/trunkboard/trunkboard/homeserver/event"
 	"github.com/trunkboard/trunkboard/homeserver/media"
+	"github.com/trunkboard/trunkboard/homeserver/notices"
 	"github.com/trunkboard/trunkboard/homeserver/push"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
@@ -118,6 +119,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		E2EE:     keys,
 		Rooms:    room,
 		Delayed:  later,
+		Notices:  notices.New(store, room, acc),
 		Sync:     sync,
 		Calls:    records,
 		Presence: here,

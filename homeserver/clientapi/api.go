@@ -29,6 +29,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/delayed"
 	"github.com/trunkboard/trunkboard/homeserver/e2ee"
 	"github.com/trunkboard/trunkboard/homeserver/media"
+	"github.com/trunkboard/trunkboard/homeserver/notices"
 	"github.com/trunkboard/trunkboard/homeserver/push"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/homeserver/syncapi"
@@ -72,6 +73,7 @@ type Deps struct {
 	E2EE     *e2ee.Service // needs Accounts
 	Rooms    *rooms.Service
 	Delayed  *delayed.Service
+	Notices  *notices.Service
 	Sync     *syncapi.Service
 	Presence presence.Store
 	Filters  Filters // default Accounts
@@ -158,6 +160,7 @@ func New(d Deps) *API {
 		a.routesPresence,
 		a.routesDirectory,
 		a.routesPeople,
+		a.routesNotices,
 		a.routesKeys,
 		a.routesToDevice,
 		a.routesBackup,

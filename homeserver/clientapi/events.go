@@ -168,6 +168,11 @@ func (a *API) sendMember(r *Request, target string, content json.RawMessage) (an
 	default:
 		return nil, signalling.BadJSON("membership must be join, invite, knock, leave or ban")
 	}
+	if m == "leave" && target == r.UserID {
+		if err := a.mayLeave(r, r.PathValue("room")); err != nil {
+			return nil, err
+		}
+	}
 	if err := a.Rooms.SetMembership(r.Context(), r.PathValue("room"), r.UserID, r.DeviceID, target, m, "", content); err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
 	"github.com/trunkboard/trunkboard/homeserver/delayed"
+	"github.com/trunkboard/trunkboard/homeserver/notices"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/homeserver/storage/storagetest"
@@ -45,7 +46,7 @@ func newWhole(t *testing.T, st *storage.Store) *home {
 	}()
 	h.stop = func() { cancel(); <-done }
 	t.Cleanup(h.stop)
-	srv := httptest.NewServer(New(Deps{Config: Config{ServerName: "test"}, Clock: h.clock, Accounts: h.acc, Rooms: r, Delayed: later, Sync: s}))
+	srv := httptest.NewServer(New(Deps{Config: Config{ServerName: "test"}, Clock: h.clock, Accounts: h.acc, Rooms: r, Delayed: later, Notices: notices.New(st, r, h.acc), Sync: s}))
 	t.Cleanup(srv.Close)
 	h.url = srv.URL
 	return h

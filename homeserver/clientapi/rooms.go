@@ -206,6 +206,9 @@ func (a *API) leaveRoom(r *Request) (any, error) {
 	if err := r.DecodeIfAny(&in); err != nil {
 		return nil, err
 	}
+	if err := a.mayLeave(r, r.PathValue("room")); err != nil {
+		return nil, err
+	}
 	return nil, a.Rooms.SetMembership(r.Context(), r.PathValue("room"), r.UserID, r.DeviceID, r.UserID, "leave", in.Reason, nil)
 }
 

@@ -25,6 +25,7 @@ type Options struct {
 	Create        json.RawMessage // creation_content
 	PowerOverride json.RawMessage // power_level_content_override
 	Initial       []InitialState
+	Member        json.RawMessage // of the creator's member event, besides the profile; nil for nothing
 }
 
 // InitialState is one entry of initial_state.
@@ -92,7 +93,7 @@ func (s *Service) CreateRoom(ctx context.Context, o Options) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	own, err := s.MemberContent(ctx, o.Creator, "join", "", nil)
+	own, err := s.MemberContent(ctx, o.Creator, "join", "", o.Member)
 	if err != nil {
 		return "", err
 	}
