@@ -117,6 +117,9 @@ func (a *API) append(r *Request, d rooms.Draft) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if a.Sync != nil && !callflow.IsCall(d.Type) {
+		a.Sync.Pace(r.Context()) // whoever calls or hangs up is never held up
+	}
 	b := append(make([]byte, 0, 64), `{"event_id":`...)
 	return Raw(append(event.AppendString(b, ids[0]), '}')), nil
 }

@@ -88,7 +88,7 @@ func (r *reads) take() (upTo map[string]int64, anew bool) {
 type recent struct {
 	mu    sync.Mutex
 	since int64 // every event after this position is here
-	items [32]seen
+	items [128]seen
 	n     int // events added ever
 }
 

@@ -37,11 +37,12 @@ type inbox struct {
 	items   []item
 	wake    chan struct{} // closed when something arrives; nil when nobody waits
 	waiting int
+	woken   time.Time // when a waiting sync was woken that has not looked yet
 	used    time.Time
 	handed  map[string]int64 // device -> to-device position handed out and not yet acknowledged
 }
 
-func (b *inbox) put(it item) {
+func (b *inbox) put(it item, now time.Time) {
 	if len(b.items) >= inboxSize {
 		drop := inboxSize / 4
 		for _, old := range b.items[:drop] {
@@ -57,6 +58,9 @@ func (b *inbox) put(it item) {
 	if b.wake != nil {
 		close(b.wake)
 		b.wake = nil
+		if b.waiting > 0 {
+			b.woken = now
+		}
 	}
 }
 

@@ -86,6 +86,7 @@ type Service struct {
 	pos     int64 // newest position that was put into the inboxes
 	eph     int64 // newest ephemeral count
 	inboxes map[string]*inbox
+	lag     lag
 	typing  *typing
 	lazy    *lru.Cache[string, *sentMembers]
 
@@ -147,7 +148,7 @@ func (s *Service) Observe(pos int64, notes []storage.Note) {
 
 func (s *Service) put(user string, it item) {
 	if b := s.inboxes[user]; b != nil {
-		b.put(it)
+		b.put(it, s.Clock.Now())
 	}
 }
 
@@ -181,7 +182,7 @@ func (s *Service) putDeviceList(n *storage.Note) {
 		return
 	}
 	for _, b := range s.inboxes {
-		b.put(it)
+		b.put(it, s.Clock.Now())
 	}
 }
 
@@ -214,6 +215,10 @@ func (s *Service) collect(user string, t Token) (n news) {
 		s.inboxes[user] = b
 	}
 	b.used = s.Clock.Now()
+	if !b.woken.IsZero() {
+		s.lag.add(b.used.Sub(b.woken), b.used)
+		b.woken = time.Time{}
+	}
 	n.items, n.ok = b.since(t)
 	n.upTo = Token{Pos: s.pos, Eph: s.eph}
 	if b.wake == nil {
