@@ -47,26 +47,31 @@ func Handler() (http.Handler, error) {
 // asset is one file, ready to send.
 type asset struct {
 	name    string
-	kind    string // Content-Type
-	tag     string // ETag of the plain form
-	plain   []byte
+	kind    string        // Content-Type
+	plain   func() form   // read at the first request: a server that nobody opens in a browser has no memory to spare for it
 	smaller func() []byte // gzip, made at the first request that takes it; nil when it saves nothing
+}
+
+// form is the bytes of a file and their ETag, without its last quote.
+type form struct {
+	body []byte
+	tag  string
 }
 
 type app map[string]*asset
 
-// serve reads all of files into memory (the embedded ones are there already).
+// serve makes a handler of files.
 func serve(files fs.FS) (http.Handler, error) {
 	a := app{}
 	err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || strings.HasPrefix(path.Base(name), ".") {
 			return err
 		}
-		content, err := fs.ReadFile(files, name)
+		info, err := d.Info()
 		if err != nil {
 			return err
 		}
-		a[name] = newAsset(name, content)
+		a[name] = newAsset(files, name, info.Size())
 		return nil
 	})
 	if err != nil {
@@ -78,14 +83,21 @@ func serve(files fs.FS) (http.Handler, error) {
 	return a, nil
 }
 
-func newAsset(name string, content []byte) *asset {
-	sum := sha256.Sum256(content)
-	f := &asset{name: name, kind: contentType(name), plain: content, tag: `"` + base64.RawURLEncoding.EncodeToString(sum[:12])}
-	if compressible(f.kind) && len(content) > 1024 {
+func newAsset(files fs.FS, name string, size int64) *asset {
+	f := &asset{name: name, kind: contentType(name)}
+	f.plain = sync.OnceValue(func() form {
+		content, err := fs.ReadFile(files, name)
+		if err != nil {
+			panic(err) // it was in the listing; the embedded files do not fail
+		}
+		sum := sha256.Sum256(content)
+		return form{content, `"` + base64.RawURLEncoding.EncodeToString(sum[:12])}
+	})
+	if compressible(f.kind) && size > 1024 {
 		f.smaller = sync.OnceValue(func() []byte {
 			var b bytes.Buffer
 			w, _ := gzip.NewWriterLevel(&b, gzip.BestCompression) // fails for unknown levels only
-			w.Write(content)                                      // a bytes.Buffer takes everything
+			w.Write(f.plain().body)                               // a bytes.Buffer takes everything
 			w.Close()
 			return b.Bytes()
 		})
@@ -151,11 +163,12 @@ func (f *asset) send(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(f.name, "assets/") {
 		h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	}
-	body, tag := f.plain, f.tag+`"`
+	plain := f.plain()
+	body, tag := plain.body, plain.tag+`"`
 	if f.smaller != nil {
 		h.Set("Vary", "Accept-Encoding")
 		if acceptsGzip(r) {
-			body, tag = f.smaller(), f.tag+`-gzip"`
+			body, tag = f.smaller(), plain.tag+`-gzip"`
 			h.Set("Content-Encoding", "gzip")
 		}
 	}

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -17,6 +19,10 @@ import (
 
 	"github.com/trunkboard/trunkboard/configs"
 )
+
+// gcPercent is how much the heap may grow between collections. Half of Go's default: the heap is mostly caches, and the packet paths
+// make no garbage, so a collection more now and then costs less than the memory does.
+const gcPercent = 50
 
 type serveCommand struct {
 	settings
@@ -43,16 +49,22 @@ func (c *serveCommand) Run(to streams) error {
 	if err != nil {
 		return err
 	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, stop) // from the first signal on, the next one has its usual effect
 
 	work, ctx := errgroup.WithContext(ctx)
 	done := make(chan struct{})
+	ended, end := context.WithCancel(ctx)
 	work.Go(func() error {
+		defer end()
 		defer close(done)
 		return app.Run(ctx)
 	})
+	work.Go(func() error { return trim(ended) })
 	work.Go(func() error {
 		select {
 		case <-app.Ready():

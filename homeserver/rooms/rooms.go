@@ -35,7 +35,7 @@ import (
 )
 
 const (
-	eventCache = 8192  // events kept parsed
+	eventCache = 2048  // events kept parsed
 	groupCache = 16384 // state groups kept
 	userCache  = 20000 // users whose room list is kept
 	roomIdle   = 30 * time.Minute

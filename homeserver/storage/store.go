@@ -65,7 +65,7 @@ func Open(ctx context.Context, dburl string, log *slog.Logger) (*Store, error) {
 			return nil, fmt.Errorf("database folder: %w", err)
 		}
 		// FULL: with NORMAL a power cut loses acknowledged commits.
-		q := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)", "foreign_keys(1)", "temp_store(2)", "cache_size(-8192)"}, "_txlock": {"immediate"}}
+		q := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)", "foreign_keys(1)", "temp_store(2)", "cache_size(-4096)"}, "_txlock": {"immediate"}}
 		var err error
 		if wdb, err = sql.Open("sqlite", "file:"+file+"?"+q.Encode()); err != nil {
 			return nil, err
@@ -74,7 +74,8 @@ func Open(ctx context.Context, dburl string, log *slog.Logger) (*Store, error) {
 		if err := migrate(ctx, wdb, s.engine); err != nil {
 			return nil, errors.Join(err, wdb.Close())
 		}
-		q["_pragma"] = append(q["_pragma"], "query_only(1)")
+		// Readers share the system's cache of the file; a small one of their own is enough for the upper pages of the trees.
+		q["_pragma"] = append(q["_pragma"], "query_only(1)", "cache_size(-2048)")
 		if s.db, err = sql.Open("sqlite", "file:"+file+"?"+q.Encode()); err != nil {
 			return nil, errors.Join(err, wdb.Close())
 		}

@@ -10,12 +10,13 @@ import (
 )
 
 // inboxSize bounds an inbox. The oldest item is dropped when it is full; a client that was away for longer is served from the store.
-const inboxSize = 384
+const inboxSize = 192
 
 // inboxIdle is how long the inbox of a user who does not sync is kept.
 const inboxIdle = 10 * time.Minute
 
-// item is one thing that a user may hear of: a note of the stream, or something ephemeral.
+// item is one thing that users may hear of: a note of the stream, or something ephemeral. It never changes once it is in an inbox, and
+// lies in those of everybody whom it concerns.
 type item struct {
 	note  storage.Note // Kind 0: ephemeral
 	eph   int64
@@ -34,7 +35,7 @@ const (
 // inbox holds what happened for one user after from, in order. It is guarded by the service's lock.
 type inbox struct {
 	from    int64 // everything of the stream after this position is here
-	items   []item
+	items   []*item
 	wake    chan struct{} // closed when something arrives; nil when nobody waits
 	waiting int
 	woken   time.Time // when a waiting sync was woken that has not looked yet
@@ -42,7 +43,7 @@ type inbox struct {
 	handed  map[string]int64 // device -> to-device position handed out and not yet acknowledged
 }
 
-func (b *inbox) put(it item, now time.Time) {
+func (b *inbox) put(it *item, now time.Time) {
 	if len(b.items) >= inboxSize {
 		drop := inboxSize / 4
 		for _, old := range b.items[:drop] {
@@ -65,32 +66,32 @@ func (b *inbox) put(it item, now time.Time) {
 }
 
 // since gives the items that a client at t has not seen; ok is false when the inbox does not reach back that far.
-func (b *inbox) since(t Token) (news []item, ok bool) {
+func (b *inbox) since(t Token) (news []*item, ok bool) {
 	if t.Pos < b.from {
 		return nil, false
 	}
 	// Items are in order of arrival, so the unseen ones are at the end, but for to-device messages that a page left behind.
 	first := len(b.items)
 	for first > 0 {
-		it := &b.items[first-1]
+		it := b.items[first-1]
 		if it.note.Kind != 0 && it.note.Pos <= t.Pos && it.note.Pos <= t.ToDevice {
 			break
 		}
 		first--
 	}
 	for i := first; i < len(b.items); i++ {
-		it := &b.items[i]
+		it := b.items[i]
 		switch {
 		case it.note.Kind == storage.NoteToDevice:
 			if it.note.Pos > t.ToDevice {
-				news = append(news, *it)
+				news = append(news, it)
 			}
 		case it.note.Kind != 0:
 			if it.note.Pos > t.Pos {
-				news = append(news, *it)
+				news = append(news, it)
 			}
 		case it.eph > t.Eph:
-			news = append(news, *it)
+			news = append(news, it)
 		}
 	}
 	return news, true

@@ -25,7 +25,7 @@ type roomNews struct {
 }
 
 // live answers from the inbox.
-func (a *answer) live(items []item) error {
+func (a *answer) live(items []*item) error {
 	var order []*roomNews
 	byID := map[string]*roomNews{}
 	news := func(r *rooms.Room) *roomNews {
@@ -42,7 +42,7 @@ func (a *answer) live(items []item) error {
 	var lastMessage int64
 	waiting := false // a to-device message without its bytes, or more than a page
 	for i := range items {
-		it := &items[i]
+		it := items[i]
 		switch it.note.Kind {
 		case storage.NoteEvent:
 			c := it.note.Value.(*rooms.Committed)

@@ -68,10 +68,10 @@ func (s *Service) tellPresence(user string) {
 	for u := range sharers {
 		users = append(users, u)
 	}
-	s.ephemeral(users, item{kind: ephPresence, users: []string{user}})
+	s.ephemeral(users, &item{kind: ephPresence, users: []string{user}})
 }
 
-func (a *answer) presenceSince(items []item) error {
+func (a *answer) presenceSince(items []*item) error {
 	seen := map[string]bool{}
 	var users []string
 	for i := range items {

@@ -273,7 +273,7 @@ func (a *slide) sort(since int64) (moved bool) {
 		return t
 	}
 	for i := range a.news.items {
-		it := &a.news.items[i]
+		it := a.news.items[i]
 		switch it.note.Kind {
 		case storage.NoteEvent:
 			c := it.note.Value.(*rooms.Committed)

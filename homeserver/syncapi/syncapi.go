@@ -130,23 +130,24 @@ func (s *Service) Observe(pos int64, notes []storage.Note) {
 		case storage.NoteReceipt:
 			if r, ok := n.Value.(*RoomReceipt); ok {
 				if r.Type == "m.read.private" {
-					s.put(n.User, item{note: *n})
+					s.put(n.User, &item{note: *n})
 					continue
 				}
+				it := &item{note: *n}
 				for _, u := range r.Room.Head().Joined() {
-					s.put(u, item{note: *n})
+					s.put(u, it)
 				}
 			}
 		case storage.NoteDeviceList:
 			s.putDeviceList(n)
 		default:
-			s.put(n.User, item{note: *n})
+			s.put(n.User, &item{note: *n})
 		}
 	}
 	s.pos = max(s.pos, pos)
 }
 
-func (s *Service) put(user string, it item) {
+func (s *Service) put(user string, it *item) {
 	if b := s.inboxes[user]; b != nil {
 		b.put(it, s.Clock.Now())
 	}
@@ -156,7 +157,7 @@ func (s *Service) putCommitted(n *storage.Note, c *rooms.Committed) {
 	if c.Stored.Status != storage.StatusOK && len(c.Changes) == 0 {
 		return // soft-failed or rejected: nobody hears of it
 	}
-	it := item{note: *n}
+	it := &item{note: *n}
 	for _, u := range c.Head.Joined() {
 		s.put(u, it)
 	}
@@ -170,7 +171,7 @@ func (s *Service) putCommitted(n *storage.Note, c *rooms.Committed) {
 // putDeviceList tells everybody who shares a room with the user. Where that cannot be known without a read, everybody who syncs is
 // told, and asks when answering.
 func (s *Service) putDeviceList(n *storage.Note) {
-	it := item{note: *n, users: []string{n.User}}
+	it := &item{note: *n, users: []string{n.User}}
 	if viewer, ok := n.Value.(storage.OnlyFor); ok {
 		s.put(string(viewer), it)
 		return
@@ -187,7 +188,7 @@ func (s *Service) putDeviceList(n *storage.Note) {
 }
 
 // ephemeral puts something that is not stored into the inboxes of users.
-func (s *Service) ephemeral(users []string, it item) int64 {
+func (s *Service) ephemeral(users []string, it *item) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.eph++
@@ -200,7 +201,7 @@ func (s *Service) ephemeral(users []string, it item) int64 {
 
 // news is what an inbox had at one moment.
 type news struct {
-	items []item
+	items []*item
 	ok    bool // the inbox reaches back to the token
 	upTo  Token
 	wake  chan struct{}

@@ -52,7 +52,7 @@ func (s *Service) SetTyping(room *rooms.Room, user string, d time.Duration) {
 	changed := was != (d > 0)
 	t.mu.Unlock()
 	if changed {
-		eph := s.ephemeral(room.Head().Joined(), item{kind: ephTyping, room: room})
+		eph := s.ephemeral(room.Head().Joined(), &item{kind: ephTyping, room: room})
 		t.mu.Lock()
 		r.eph = max(r.eph, eph)
 		t.mu.Unlock()
