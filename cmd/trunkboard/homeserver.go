@@ -18,6 +18,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/notices"
 	"github.com/trunkboard/trunkboard/homeserver/push"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
+	"github.com/trunkboard/trunkboard/homeserver/search"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/homeserver/syncapi"
 	"github.com/trunkboard/trunkboard/signalling"
@@ -70,6 +71,8 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	a.running = append(a.running, component{name: "calls", run: records.Run})
 	a.running = append(a.running, component{name: "sync", run: sync.Run})
 
+	words := search.New(store, clock, a.log.With("part", "search"))
+	a.running = append(a.running, component{name: "search", run: words.Run})
 	later := delayed.New(store, room, clock, a.log.With("part", "delayed"))
 	a.running = append(a.running, component{name: "delayed events", run: later.Run})
 
@@ -120,6 +123,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		Rooms:    room,
 		Delayed:  later,
 		Notices:  notices.New(store, room, acc),
+		Search:   words,
 		Sync:     sync,
 		Calls:    records,
 		Presence: here,

@@ -32,6 +32,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/notices"
 	"github.com/trunkboard/trunkboard/homeserver/push"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
+	"github.com/trunkboard/trunkboard/homeserver/search"
 	"github.com/trunkboard/trunkboard/homeserver/syncapi"
 	"github.com/trunkboard/trunkboard/homeserver/syncapi/filter"
 	"github.com/trunkboard/trunkboard/signalling"
@@ -74,6 +75,7 @@ type Deps struct {
 	Rooms    *rooms.Service
 	Delayed  *delayed.Service
 	Notices  *notices.Service
+	Search   *search.Service
 	Sync     *syncapi.Service
 	Presence presence.Store
 	Filters  Filters // default Accounts
@@ -160,6 +162,7 @@ func New(d Deps) *API {
 		a.routesPresence,
 		a.routesDirectory,
 		a.routesPeople,
+		a.routesSearch,
 		a.routesNotices,
 		a.routesKeys,
 		a.routesToDevice,
