@@ -36,11 +36,11 @@ func TestPushRulesOverHTTP(t *testing.T) {
 			{"GET", rules + "global/room/!foo:example.com/actions", "", "@this", `{"actions":["dont_notify"]}`},
 			{"PUT", rules + "global/content/cake", `{"pattern":"cake*lie","actions":["notify",{"set_tweak":"sound","value":"a.wav"}]}`, "@this", "{}"},
 			{"PUT", rules + "global/content/tea?after=cake", `{"pattern":"tea","actions":[]}`, "@this", "{}"},
-			{"GET", rules + "global/content/", "", "#.rule_id", `["cake","tea"]`},
+			{"GET", rules + "global/content/", "", "#.rule_id", `["cake","tea",".m.rule.contains_user_name"]`},
 			{"PUT", rules + "global/override/.m.rule.master/enabled", `{"enabled":true}`, "@this", "{}"},
 			{"GET", rules, "", "global.override.0.enabled", "true"},
 			{"DELETE", rules + "global/content/cake", "", "@this", "{}"},
-			{"GET", rules + "global", "", "content.#.rule_id", `["tea"]`},
+			{"GET", rules + "global", "", "content.#.rule_id", `["tea",".m.rule.contains_user_name"]`},
 		} {
 			res, body := ask(t, c.method, base+c.path, "alice", "", c.body)
 			if got := gjson.Get(body, c.key).String(); res.StatusCode != 200 || got != c.want {

@@ -3,9 +3,12 @@
 // Package event knows what a Matrix event is: persistent data units (PDUs) of room versions 1 to 12, their canonical JSON,
 // hashes and signatures, the rules by which they are authorised, and how forked room state is resolved.
 //
-// Events are kept as the canonical JSON that was hashed and signed; everything else is read from it. The rules are written down here
-// from the spec; gomatrixserverlib and mautrix are second opinions of the tests. The package does no I/O: whoever calls gives it the
-// events it needs, through State for one room state and Around for a conflict between several.
+// An event is its canonical JSON; its fields are read from there in one pass, and what the auth rules need of the content is parsed
+// once and kept. Tests hold every answer against gomatrixserverlib, and the auth rules against mautrix too; where they differ the
+// spec decides, and a test names the place.
+//
+// The package does no I/O: whoever calls gives it the events it needs, through State for one room state and Around for the graph
+// that a fork is resolved in.
 //
 //	Proto --Build(signer)--> Event --Authorise(state)--> allowed?
 //	JSON  --Parse----------> Event

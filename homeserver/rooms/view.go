@@ -196,7 +196,7 @@ func (r *Room) Visible(ctx context.Context, e *Stored, user string) (bool, error
 	if after == "join" || before == "join" || e.Is("m.room.member", user) {
 		return true, nil
 	}
-	if (vis == "invited" || was == "invited" || shared) && (after == "invite" || before == "invite") && now.Membership != "ban" {
+	if (vis == "invited" || was == "invited") && (after == "invite" || before == "invite") && now.Membership != "ban" {
 		return true, nil
 	}
 	if shared && now.Pos > e.Pos {

@@ -24,7 +24,7 @@ func TestHistoryVisibility(t *testing.T) {
 	// One letter per message: y visible, n not.
 	for _, w := range []way{
 		{"never there", nil, map[string]string{"world_readable": "y", "shared": "n", "invited": "n", "joined": "n"}},
-		{"invited", []rooms.Draft{invite}, map[string]string{"world_readable": "yy", "shared": "ny", "invited": "ny", "joined": "nn"}},
+		{"invited", []rooms.Draft{invite}, map[string]string{"world_readable": "yy", "shared": "nn", "invited": "ny", "joined": "nn"}},
 		{"invited, joined", []rooms.Draft{invite, join(bob)}, map[string]string{"world_readable": "yyy", "shared": "yyy", "invited": "nyy", "joined": "nny"}},
 		{"joined, left", []rooms.Draft{join(bob), leave}, map[string]string{"world_readable": "yyy", "shared": "yyn", "invited": "nyn", "joined": "nyn"}},
 		{"joined, kicked", []rooms.Draft{join(bob), kick}, map[string]string{"world_readable": "yyy", "shared": "yyn", "invited": "nyn", "joined": "nyn"}},
