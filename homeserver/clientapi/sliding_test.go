@@ -22,6 +22,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/storage/storagetest"
 	"github.com/trunkboard/trunkboard/homeserver/syncapi"
 	"github.com/trunkboard/trunkboard/signalling"
+	"github.com/trunkboard/trunkboard/signalling/presence"
 )
 
 // eachSlidingHome is a home with everything that sliding sync tells of, on both engines.
@@ -37,7 +38,10 @@ func eachSlidingHome(t *testing.T, f func(h *home)) {
 		rules := push.New(s, signalling.SystemClock{}, log)
 		sync := syncapi.New(syncapi.Deps{Store: s, Rooms: r, Keys: keys, Unread: rules, Clock: signalling.SystemClock{}, Log: log})
 		s.Observe(func(pos int64, notes []storage.Note) { rules.Observe(pos, notes); sync.Observe(pos, notes) })
-		h := newHome(t, s, func(_ *accounts.Config, d *Deps) { d.Rooms, d.Sync, d.E2EE, d.Push = r, sync, keys, rules })
+		h := newHome(t, s, func(_ *accounts.Config, d *Deps) {
+			d.Rooms, d.Sync, d.E2EE, d.Push = r, sync, keys, rules
+			d.Presence = presence.NewMem(presence.Config{}, signalling.SystemClock{})
+		})
 		sync.Account, sync.Ignores = h.acc.ForSync(), h.acc
 		h.acc.Hook(accounts.Hooks{DeviceDeleted: keys.DeviceDeleted, Logout: keys.ForgetDevice})
 		f(h)
@@ -311,15 +315,58 @@ func TestAClientWithARoomListAndAnEncryptionConnection(t *testing.T) {
 				t.Errorf("somebody goes: %s", e)
 			}
 
+			// What happened while an extension was switched off is told when it is switched on again.
+			on := enc.body["extensions"]
+			enc.body["extensions"] = map[string]any{}
+			h.do("POST", "/v3/join/"+url.PathEscape(ids[3]), carolToken, map[string]any{}).ok()
+			if e = enc.next(0); e.Get("extensions").Raw != "{}" {
+				t.Errorf("switched off: %s", e)
+			}
+			enc.body["extensions"] = on
+			if e = enc.next(10_000); e.Get("extensions.e2ee.device_lists.changed").Raw != `["@carol`+name+`:test"]` {
+				t.Errorf("switched on: %s", e)
+			}
+			enc.body["extensions"] = map[string]any{}
+			h.do("POST", "/v3/rooms/"+url.PathEscape(ids[3])+"/leave", carolToken, map[string]any{}).ok()
+			enc.next(0)
+			enc.body["extensions"] = on
+			if e = enc.next(10_000); e.Get("extensions.e2ee.device_lists.left").Raw != `["@carol`+name+`:test"]` {
+				t.Errorf("switched on: %s", e)
+			}
+			rl.next(0)
+			all := rl.body["extensions"]
+			rl.body["extensions"] = map[string]any{"receipts": map[string]any{"enabled": true, "lists": []string{}, "rooms": []string{ids[2]}}, "typing": map[string]any{"enabled": true, "lists": []string{"other"}}}
+			first := h.do("GET", "/v3/rooms/"+url.PathEscape(ids[0])+"/messages?dir=b&limit=1", bobToken, nil).ok()
+			newest := gjson.Get(first.body, "chunk.0.event_id").Str
+			h.do("POST", "/v3/rooms/"+url.PathEscape(ids[0])+"/receipt/m.read/"+url.PathEscape(newest), aliceToken, map[string]any{}).ok()
+			h.do("PUT", "/v3/rooms/"+url.PathEscape(ids[0])+"/typing/@alice:test", aliceToken, map[string]any{"typing": true, "timeout": 60000}).ok()
+			h.do("PUT", "/v3/user/"+user+"/account_data/m.late", bobToken, map[string]any{"x": 2}).ok()
+			h.do("PUT", "/v3/user/"+user+"/rooms/"+url.PathEscape(ids[0])+"/account_data/m.late", bobToken, map[string]any{"x": 3}).ok()
+			if r = rl.next(0); r.Get("extensions").Raw != "{}" {
+				t.Errorf("not of these rooms: %s", r)
+			}
+			rl.body["extensions"] = all
+			r = rl.next(10_000)
+			if g := at(r, "extensions.receipts.rooms", ids[0]); !strings.Contains(g.Raw, newest) || len(r.Get("extensions.receipts.rooms").Map()) != 1 {
+				t.Errorf("receipts that came late: %s", r)
+			}
+			if g := at(r, "extensions.typing.rooms", ids[0]); g.Get("content.user_ids.0").Str != "@alice:test" {
+				t.Errorf("typing that came late: %s", r)
+			}
+			if g := r.Get("extensions.account_data"); g.Get("global.#").Int() != 1 || g.Get("global.0.type").Str != "m.late" || at(g, "rooms", ids[0]).Get("0.type").Str != "m.late" {
+				t.Errorf("account data that came late: %s", r)
+			}
+			h.do("PUT", "/v3/rooms/"+url.PathEscape(ids[0])+"/typing/@alice:test", aliceToken, map[string]any{"typing": false}).ok()
+
 			// The connection is lost: the client is told so and begins again.
 			rl.pos = strings.Replace(rl.pos, "-", "-x", 1)
 			a := rl.try(0)
 			wantError(t, "a lost connection", a.status, a.body, 400, "M_UNKNOWN_POS")
 			rl.pos = ""
-			if r = rl.next(0); len(r.Get("rooms").Map()) != 5 || at(r, "rooms", ids[1]).Get("is_dm").Raw != "true" || len(r.Get("extensions.account_data.global").Array()) != 2 {
+			if r = rl.next(0); len(r.Get("rooms").Map()) != 5 || at(r, "rooms", ids[1]).Get("is_dm").Raw != "true" || len(r.Get("extensions.account_data.global").Array()) != 3 {
 				t.Errorf("a new beginning: %s", r)
 			}
-			if got := at(r, "extensions.account_data.rooms", ids[0]); got.Get("0.type").Str != "m.tag" {
+			if got := at(r, "extensions.account_data.rooms", ids[0]); got.Get("#").Int() != 2 {
 				t.Errorf("account data again: %s", r.Get("extensions"))
 			}
 			// An ignored user is not heard.
@@ -352,6 +399,8 @@ func TestSlidingSyncRefusesWhatItMust(t *testing.T) {
 			{v4, `{"timeout":-5}`, token, 400, "M_INVALID_PARAM"},
 			{unstable + "?pos=nothing", `{}`, token, 400, "M_UNKNOWN_POS"},
 			{v4, `{"pos":"s1_1_1-aaaaaaaaaa-1"}`, token, 400, "M_UNKNOWN_POS"},
+			{v4, `{"set_presence":"asleep"}`, token, 400, "M_INVALID_PARAM"},
+			{unstable + "?set_presence=asleep", `{}`, token, 400, "M_INVALID_PARAM"},
 			{v4, `{"pos":7}`, token, 400, "M_BAD_JSON"},
 			{v4, `{"lists":{"a":{"timeline_limit":1,"range":[5,1]}}}`, token, 400, "M_INVALID_PARAM"},
 			{unstable, `{"lists":{"a":{"ranges":[[0,1]]}}}`, token, 400, "M_MISSING_PARAM"},
@@ -359,6 +408,13 @@ func TestSlidingSyncRefusesWhatItMust(t *testing.T) {
 		} {
 			a := h.do("POST", c.path, c.token, c.body)
 			wantError(t, c.path+" "+c.body[:min(len(c.body), 60)], a.status, a.body, c.status, c.code)
+		}
+		for value, want := range map[string]string{"offline": "unavailable", "": "online"} {
+			h.do("PUT", "/v3/presence/@alice:test/status", token, map[string]any{"presence": "unavailable"}).ok()
+			h.do("POST", v4, token, map[string]any{"set_presence": value}).ok()
+			if got := h.do("GET", "/v3/presence/@alice:test/status", token, nil).ok().str("presence"); got != want {
+				t.Errorf("set_presence %q: %s", value, got)
+			}
 		}
 		for _, p := range []string{unstable, v4} {
 			a := h.do("POST", p, token, `{}`).ok()

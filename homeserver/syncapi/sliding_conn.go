@@ -62,6 +62,8 @@ type connection struct {
 	account int64 // global account data was told up to here; 0: never
 	next    *step
 	own     *personal
+	order   []string // the user's rooms as they were sorted last
+	width   int      // how many were in the window
 }
 
 // step is what an answer changes.

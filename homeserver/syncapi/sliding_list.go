@@ -59,9 +59,14 @@ func (a *slide) entries() ([]*listed, error) {
 	if err != nil {
 		return nil, err
 	}
+	slab := make([]listed, 0, len(all))
 	out := make([]*listed, 0, len(all))
-	for id, m := range all {
-		l := &listed{m: m, pos: m.Pos, bump: m.Pos}
+	var rest []string // rooms that are not in the list
+	for _, id := range a.c.ids(all) {
+		m := all[id]
+		slab = append(slab, listed{m: m, pos: m.Pos, bump: m.Pos})
+		l := &slab[len(slab)-1]
+		rest = append(rest, id)
 		switch m.Membership {
 		case "join", "invite", "knock":
 			f, err := a.s.roomFacts(a.ctx, m.RoomNID, id)
@@ -99,6 +104,7 @@ func (a *slide) entries() ([]*listed, error) {
 			continue
 		}
 		out = append(out, l)
+		rest = rest[:len(rest)-1]
 	}
 	slices.SortFunc(out, func(x, y *listed) int {
 		switch {
@@ -109,7 +115,31 @@ func (a *slide) entries() ([]*listed, error) {
 		}
 		return 0
 	})
+	a.c.order = a.c.order[:0]
+	for _, l := range out {
+		a.c.order = append(a.c.order, l.m.RoomID)
+	}
+	a.c.order = append(a.c.order, rest...)
 	return out, nil
+}
+
+// ids lists the user's rooms in the order that they had last time, which is almost the one that they will have.
+func (c *connection) ids(all rooms.UserRooms) []string {
+	same := len(c.order) == len(all)
+	for _, id := range c.order {
+		if _, ok := all[id]; !ok {
+			same = false
+			break
+		}
+	}
+	if same {
+		return c.order
+	}
+	out := make([]string, 0, len(all))
+	for id := range all {
+		out = append(out, id)
+	}
+	return out
 }
 
 // window works out which rooms the request asks for, in order, and how long its lists are.
@@ -118,12 +148,14 @@ func (a *slide) window() error {
 	if err != nil {
 		return err
 	}
-	a.matches, a.byID = a.matches[:0], map[string]*match{}
+	a.matches, a.byID = make([]*match, 0, a.c.width), make(map[string]*match, a.c.width)
 	a.counts = a.counts[:0]
+	slab := make([]match, 0, len(entries))
 	add := func(l *listed, cfg *roomConfig) *match {
 		m := a.byID[l.m.RoomID]
 		if m == nil {
-			m = &match{listed: l}
+			slab = append(slab, match{listed: l})
+			m = &slab[len(slab)-1]
 			a.byID[l.m.RoomID] = m
 		}
 		m.cfg = m.cfg.with(cfg)
@@ -136,7 +168,7 @@ func (a *slide) window() error {
 		if err != nil {
 			return err
 		}
-		n := int64(0)
+		n, alone := int64(0), []string{list.Name}
 		for _, l := range entries {
 			if !pass(l) {
 				continue
@@ -148,7 +180,11 @@ func (a *slide) window() error {
 			n++
 			if in {
 				m := add(l, cfg)
-				m.lists = append(m.lists, list.Name)
+				if m.lists == nil {
+					m.lists = alone
+				} else {
+					m.lists = append(slices.Clip(m.lists), list.Name)
+				}
 			}
 		}
 		a.counts = append(a.counts, n)
@@ -161,6 +197,7 @@ func (a *slide) window() error {
 			a.matches = append(a.matches, m)
 		}
 	}
+	a.c.width = len(a.matches)
 	return nil
 }
 

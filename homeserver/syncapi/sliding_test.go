@@ -4,7 +4,6 @@ package syncapi_test
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -14,216 +13,12 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"github.com/trunkboard/trunkboard/homeserver/event"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/homeserver/storage/storagetest"
 	"github.com/trunkboard/trunkboard/homeserver/syncapi"
 	"github.com/trunkboard/trunkboard/signalling"
 )
-
-// slider is one connection of a client, in one of the two wire forms. Its request is written in words of our own, which it puts into
-// those of the form.
-type slider struct {
-	w                  *world
-	user, device, conn string
-	stable             bool
-	pos                string
-}
-
-// ask is a request: lists by name and subscriptions by room.
-type ask struct {
-	lists   map[string]want
-	subs    map[string]want
-	ext     map[string]any
-	timeout time.Duration
-}
-
-type want struct {
-	limit   int
-	to      int // the range is 0 to to; negative: all
-	state   [][2]string
-	filters map[string]any
-}
-
-func (c *slider) config(x want) map[string]any {
-	m := map[string]any{"timeline_limit": x.limit}
-	if !c.stable {
-		pairs := [][]string{}
-		for _, s := range x.state {
-			pairs = append(pairs, s[:])
-		}
-		m["required_state"] = pairs
-		return m
-	}
-	state := map[string]any{}
-	include := []map[string]string{}
-	for _, s := range x.state {
-		e := map[string]string{}
-		if s[0] != "*" {
-			e["type"] = s[0]
-		}
-		switch s[1] {
-		case "$LAZY":
-			state["lazy_members"] = true
-			continue
-		case "$ME":
-			e["state_key"] = c.user
-		case "*":
-		default:
-			e["state_key"] = s[1]
-		}
-		include = append(include, e)
-	}
-	state["include"] = include
-	m["required_state"] = state
-	return m
-}
-
-func (c *slider) request(a ask) (*syncapi.SlidingRequest, error) {
-	lists, subs := map[string]any{}, map[string]any{}
-	for k, x := range a.lists {
-		m := c.config(x)
-		if x.to >= 0 {
-			if c.stable {
-				m["range"] = []int{0, x.to}
-			} else {
-				m["ranges"] = [][]int{{0, x.to}}
-			}
-		}
-		if x.filters != nil {
-			f := map[string]any{}
-			for k, v := range x.filters {
-				if k == "is_invite" && c.stable {
-					k = "is_invited"
-				}
-				f[k] = v
-			}
-			m["filters"] = f
-		}
-		lists[k] = m
-	}
-	for k, x := range a.subs {
-		subs[k] = c.config(x)
-	}
-	body := map[string]any{"conn_id": c.conn, "lists": lists, "room_subscriptions": subs, "extensions": a.ext}
-	if c.stable {
-		body["pos"], body["timeout"] = c.pos, a.timeout.Milliseconds()
-		q, _, err := syncapi.DecodeSlidingStable(raw(body), c.user, c.device)
-		return q, err
-	}
-	return syncapi.DecodeSlidingUnstable(raw(body), c.user, c.device, c.pos, a.timeout.Milliseconds())
-}
-
-// try makes a request and gives the rooms of the answer in the words of the unstable form.
-func (c *slider) try(ctx context.Context, a ask) (gjson.Result, error) {
-	q, err := c.request(a)
-	if err != nil {
-		return gjson.Result{}, err
-	}
-	out, err := c.w.sync.Sliding(ctx, q)
-	if err != nil {
-		return gjson.Result{}, err
-	}
-	b := out.Unstable()
-	if c.stable {
-		b = out.Stable()
-	}
-	if !json.Valid(b) {
-		c.w.t.Fatalf("not JSON: %s", b)
-	}
-	return gjson.ParseBytes(b), nil
-}
-
-func (c *slider) sync(a ask) gjson.Result {
-	c.w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	r, err := c.try(ctx, a)
-	if err != nil {
-		c.w.t.Fatal(err)
-	}
-	c.pos = r.Get("pos").Str
-	return r
-}
-
-// room gives what an answer says of a room; its timeline stands under "timeline" and stripped state under "stripped".
-func (c *slider) room(r gjson.Result, id string) gjson.Result { return r.Get("rooms").Map()[id] }
-
-func (c *slider) timeline(x gjson.Result) []gjson.Result {
-	if c.stable {
-		return x.Get("timeline_events").Array()
-	}
-	return x.Get("timeline").Array()
-}
-
-func (c *slider) stripped(x gjson.Result) []gjson.Result {
-	if c.stable {
-		return x.Get("stripped_state").Array()
-	}
-	return x.Get("invite_state").Array()
-}
-
-func (c *slider) texts(x gjson.Result) string {
-	var out []string
-	for _, e := range c.timeline(x) {
-		if b := e.Get("content.body"); b.Exists() {
-			out = append(out, b.Str)
-		}
-	}
-	return fmt.Sprint(out)
-}
-
-func (c *slider) expanded(x gjson.Result) bool {
-	if c.stable {
-		return x.Get("expanded_timeline").Bool()
-	}
-	return x.Get("unstable_expanded_timeline").Bool()
-}
-
-func keysOf(x gjson.Result) string {
-	var out []string
-	for _, e := range x.Get("required_state").Array() {
-		out = append(out, e.Get("type").Str+"|"+e.Get("state_key").Str)
-	}
-	slices.Sort(out)
-	return fmt.Sprint(out)
-}
-
-func roomsOf(r gjson.Result) string {
-	var out []string
-	r.Get("rooms").ForEach(func(k, _ gjson.Result) bool { out = append(out, k.Str); return true })
-	return fmt.Sprint(out)
-}
-
-// sliding runs f on both engines, in both wire forms.
-func sliding(t *testing.T, f func(w *world, client func(user, device string) *slider)) {
-	storagetest.Each(t, func(t *testing.T, st *storage.Store) {
-		for _, stable := range []bool{false, true} {
-			w := start(t, st)
-			f(w, func(user, device string) *slider {
-				return &slider{w: w, user: user, device: fmt.Sprint(device, stable), conn: "main", stable: stable}
-			})
-		}
-	})
-}
-
-func one(limit, to int, state ...[2]string) ask {
-	return ask{lists: map[string]want{"all": {limit: limit, to: to, state: state}}}
-}
-
-// den makes a room like world.room. Its create event is another each time: rooms of version 12 made of the same event are one room.
-func den(w *world, more ...rooms.Draft) string {
-	w.t.Helper()
-	id, err := w.rooms.Create(context.Background(), rooms.NewRoom{Version: "12", Creator: alice, Create: raw(map[string]any{"nonce": rand.Text()}), Drafts: append([]rooms.Draft{
-		member(alice, alice, "join"), state(alice, "m.room.power_levels", map[string]any{}), state(alice, "m.room.join_rules", map[string]any{"join_rule": "public"}),
-		state(alice, "m.room.history_visibility", map[string]any{"history_visibility": "shared"}),
-	}, more...)})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return id
-}
 
 func TestAWindowOfRoomsThenWhatIsNewInThem(t *testing.T) {
 	sliding(t, func(w *world, client func(user, device string) *slider) {
@@ -707,6 +502,51 @@ func TestAClientThatWasAwayForLongIsServedFromTheStore(t *testing.T) {
 	})
 }
 
+func TestReceiptsOfARoomThatIsNewAreThoseOfItsEventsAndTheReadersOwn(t *testing.T) {
+	sliding(t, func(w *world, client func(user, device string) *slider) {
+		u := client(bob, "B")
+		u.user = fmt.Sprintf("@reader%v:example.org", u.stable)
+		id := den(w)
+		ev := w.send(id, member(u.user, u.user, "join"), member(carol, carol, "join"), text(alice, "old"), text(alice, "new"))[2:]
+		r, err := w.rooms.Room(context.Background(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for user, e := range map[string]string{alice: ev[1], carol: ev[0], u.user: ev[0]} {
+			if err := w.sync.SetReceipt(context.Background(), r, user, "m.read", e, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.sync.SetReceipt(context.Background(), r, alice, "m.read.private", ev[1], ""); err != nil {
+			t.Fatal(err)
+		}
+		q := one(1, 0)
+		q.ext = map[string]any{"receipts": map[string]any{"enabled": true}}
+		got := u.sync(q).Get("extensions.receipts.rooms").Map()[id].Raw
+		if !strings.Contains(got, alice) || !strings.Contains(got, u.user) || strings.Contains(got, carol) || strings.Contains(got, "private") {
+			t.Errorf("receipts: %s", got)
+		}
+		// Further back in the timeline there are more.
+		q.lists["all"] = want{limit: 5, to: 0}
+		if got = u.sync(q).Get("extensions.receipts.rooms").Map()[id].Raw; !strings.Contains(got, carol) {
+			t.Errorf("receipts: %s", got)
+		}
+		// Whoever is not in the room any more hears of no receipts.
+		w.send(id, member(alice, u.user, "leave"))
+		u.sync(q)
+		last := w.send(id, text(alice, "newest"))[0]
+		if err := w.sync.SetReceipt(context.Background(), r, alice, "m.read", last, ""); err != nil {
+			t.Fatal(err)
+		}
+		w.sync.SetTyping(r, alice, time.Minute)
+		q.ext["typing"] = map[string]any{"enabled": true}
+		if x := u.sync(q); x.Get("extensions").Raw != "{}" {
+			t.Errorf("after leaving: %s", x)
+		}
+		w.sync.SetTyping(r, alice, 0)
+	})
+}
+
 func TestConnectionsOfADeviceAreBounded(t *testing.T) {
 	w := start(t, storagetest.Open(t, storagetest.SQLiteURL(t)))
 	den(w)
@@ -729,96 +569,4 @@ func TestConnectionsOfADeviceAreBounded(t *testing.T) {
 	if known != 16 {
 		t.Errorf("%d connections are known", known)
 	}
-}
-
-func TestStateThatIsNoMoreIsToldAsAStub(t *testing.T) {
-	a := &syncapi.SlidingAnswer{Pos: "p", Rooms: []*syncapi.SlidingRoom{{ID: "!r:x", Membership: "join", Inside: true, Joined: -1, Invited: -1,
-		Deleted: []event.Key{{Type: "m.room.topic"}, {Type: "m.x", StateKey: "k"}}, Name: syncapi.Told{Is: true}, Avatar: syncapi.Told{Is: true}}}}
-	if got, want := string(a.Stable()), `{"pos":"p","lists":{},"rooms":{"!r:x":{"membership":"join","name":null,"avatar":null,"required_state":[{"type":"m.room.topic","state_key":""},{"type":"m.x","state_key":"k"}]}},"extensions":{}}`; got != want {
-		t.Errorf("%s\nwant %s", got, want)
-	}
-	if got, want := string(a.Unstable()), `{"pos":"p","lists":{},"rooms":{"!r:x":{"avatar":null}},"extensions":{}}`; got != want {
-		t.Errorf("%s\nwant %s", got, want)
-	}
-}
-
-func TestRequestsOfTheWrongShapeAreRefused(t *testing.T) {
-	lists := func(n int) string {
-		var b strings.Builder
-		for i := range n {
-			fmt.Fprintf(&b, `,"l%d":{"timeline_limit":1}`, i)
-		}
-		return `{"lists":{` + strings.TrimPrefix(b.String(), ",") + `}}`
-	}
-	many := func(item string, n int) string { return strings.TrimPrefix(strings.Repeat(","+item, n), ",") }
-	for _, c := range []struct{ unstable, stable, code string }{
-		{`{}`, `{}`, ""},
-		{``, ``, "M_NOT_JSON"},
-		{`{`, `{`, "M_NOT_JSON"},
-		{`[]`, `null`, "M_BAD_JSON"},
-		{`{"lists":[]}`, `{"lists":[]}`, "M_BAD_JSON"},
-		{`{"lists":{"a":{"timeline_limit":"1"}}}`, `{"lists":{"a":{"timeline_limit":1.5}}}`, "M_BAD_JSON"},
-		{`{"lists":{"a":{}}}`, `{"lists":{"a":{}}}`, "M_MISSING_PARAM"},
-		{`{"room_subscriptions":{"!a:b":{}}}`, `{"room_subscriptions":{"!a:b":{}}}`, "M_MISSING_PARAM"},
-		{`{"lists":{"a":{"timeline_limit":-1}}}`, `{"lists":{"a":{"timeline_limit":-1}}}`, "M_INVALID_PARAM"},
-		{`{"lists":{"a":{"timeline_limit":1,"ranges":[[0,9]]}}}`, `{"lists":{"a":{"timeline_limit":1,"range":[0,9]}}}`, ""},
-		{`{"lists":{"a":{"timeline_limit":1,"ranges":[[9,0]]}}}`, `{"lists":{"a":{"timeline_limit":1,"range":[9,0]}}}`, "M_INVALID_PARAM"},
-		{`{"lists":{"a":{"timeline_limit":1,"ranges":[[-1,0]]}}}`, `{"lists":{"a":{"timeline_limit":1,"range":[-1,0]}}}`, "M_INVALID_PARAM"},
-		{`{"lists":{"a":{"timeline_limit":1,"ranges":[[1]]}}}`, `{"lists":{"a":{"timeline_limit":1,"range":[1,2,3]}}}`, "M_INVALID_PARAM"},
-		{`{"lists":{"a":{"timeline_limit":1,"ranges":[` + many("[0,1]", 101) + `]}}}`, `{"lists":{"a":{"timeline_limit":1,"range":[]}}}`, "M_INVALID_PARAM"},
-		{lists(100), lists(100), ""},
-		{lists(101), lists(101), "M_INVALID_PARAM"},
-		{`{"lists":{"":{"timeline_limit":1}}}`, `{"lists":{"a b":{"timeline_limit":1}}}`, "M_INVALID_PARAM"},
-		{`{"lists":{"a":{"timeline_limit":1,"required_state":[["m.x"]]}}}`, `{"lists":{"a":{"timeline_limit":1,"required_state":{"include":[` + many("{}", 501) + `]}}}}`, "M_INVALID_PARAM"},
-		{`{"lists":{"a":{"timeline_limit":1,"required_state":[` + many(`["m.x","y"]`, 501) + `]}}}`, `{"lists":{"a":{"timeline_limit":1,"required_state":{"include":[{"type":"` + strings.Repeat("x", 300) + `"}]}}}}`, "M_INVALID_PARAM"},
-		{`{"lists":{"a":{"timeline_limit":1,"required_state":{}}}}`, `{"lists":{"a":{"timeline_limit":1,"required_state":[]}}}`, "M_BAD_JSON"},
-		{`{"conn_id":"` + strings.Repeat("x", 256) + `"}`, `{"conn_id":"` + strings.Repeat("x", 256) + `"}`, "M_INVALID_PARAM"},
-		{`{"extensions":{"to_device":{"enabled":true,"since":"x"}}}`, `{"extensions":{"to_device":{"enabled":true,"since":"-1"}}}`, "M_INVALID_PARAM"},
-		{`{"extensions":{"to_device":{"enabled":true,"limit":0}}}`, `{"timeout":-1}`, "M_INVALID_PARAM"},
-		{`{"extensions":{"unheard_of":{"enabled":true},"e2ee":{"enabled":true}}}`, `{"extensions":{"unheard_of":7}}`, ""},
-	} {
-		check := func(form, body string, err error) {
-			code := ""
-			if err != nil {
-				code = signalling.AsError(err).Code
-			}
-			if code != c.code {
-				t.Errorf("%s %.80s: %q, want %q", form, body, code, c.code)
-			}
-		}
-		_, err := syncapi.DecodeSlidingUnstable([]byte(c.unstable), alice, "A", "", 0)
-		check("unstable", c.unstable, err)
-		_, _, err = syncapi.DecodeSlidingStable([]byte(c.stable), alice, "A")
-		check("stable", c.stable, err)
-	}
-}
-
-func FuzzSlidingRequests(f *testing.F) {
-	f.Add([]byte(`{"conn_id":"room-list","lists":{"all":{"ranges":[[0,19]],"timeline_limit":1,"required_state":[["m.room.member","$LAZY"],["*","*"]],"filters":{"is_dm":true,"room_types":[null,"m.space"]}}},"extensions":{"to_device":{"enabled":true,"since":"5"}}}`), "s1_2_3-abc-4")
-	f.Add([]byte(`{"pos":"s1_2_3-abc-4","timeout":30000,"lists":{"all":{"range":[0,19],"timeline_limit":1,"required_state":{"include":[{}],"exclude":[{"type":"m.x"}],"lazy_members":true}}},"room_subscriptions":{"!a:b":{"timeline_limit":5}}}`), "")
-	w := start(f, storagetest.Open(f, storagetest.SQLiteURL(f)))
-	den(w)
-	f.Fuzz(func(t *testing.T, body []byte, pos string) {
-		u, err := syncapi.DecodeSlidingUnstable(body, alice, "A", pos, 0)
-		s, _, err2 := syncapi.DecodeSlidingStable(body, alice, "A")
-		for i, q := range []*syncapi.SlidingRequest{u, s} {
-			if e := []error{err, err2}[i]; e != nil {
-				if signalling.AsError(e).Status != 400 {
-					t.Fatalf("%v", e)
-				}
-				continue
-			}
-			q.Timeout = 0
-			a, e := w.sync.Sliding(context.Background(), q)
-			if e != nil {
-				if signalling.AsError(e).Code != "M_UNKNOWN_POS" {
-					t.Fatalf("%v", e)
-				}
-				continue
-			}
-			if !json.Valid(a.Stable()) || !json.Valid(a.Unstable()) {
-				t.Fatalf("not JSON: %s", a.Stable())
-			}
-		}
-	})
 }
