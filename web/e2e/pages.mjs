@@ -77,6 +77,7 @@ export class Client {
     this.page = page;
     this.url = url.replace(/\/+$/, '');
     this.name = '';
+    this.recoveryKey = '';
     this.problems = [];
     page.on('pageerror', (error) => this.problems.push(String(error)));
     page.on('console', (message) => {
@@ -88,7 +89,7 @@ export class Client {
     return this.page.getByTestId(testid);
   }
 
-  /** Makes an account and waits until the client is in sync. */
+  /** Makes an account, waits until the client is in sync, and saves the recovery key as `recoveryKey`. */
   async signUp(name, password = 'correct horse battery staple', { token } = {}) {
     await this.page.goto(this.url + '/');
     await this.at('auth-tab-signup').click();
@@ -99,12 +100,62 @@ export class Client {
       await this.at('auth-submit').click();
     }
     await this.ready();
+    if ((await this.encryption()) === 'off') return;
+    this.recoveryKey = (await this.at('recovery-key').innerText()).replace(/\s+/g, ' ').trim();
+    await this.at('recovery-saved').click();
   }
 
-  async signIn(name, password = 'correct horse battery staple') {
+  /** Signs in on a new device; `unlock` confirms it with that recovery key, else the question is skipped. */
+  async signIn(name, password = 'correct horse battery staple', { unlock } = {}) {
     await this.page.goto(this.url + '/');
     await this.fillIn(name, password);
     await this.ready();
+    if ((await this.encryption()) !== 'locked') return;
+    await this.at('confirm-dialog').waitFor();
+    if (unlock) await this.unlock(unlock);
+    else if (unlock !== null) await this.at('confirm-skip').click();
+  }
+
+  /** Confirms this device with a recovery key in the open dialog. */
+  async unlock(key) {
+    await this.at('confirm-key').click();
+    await this.at('unlock-key').fill(key);
+    await this.at('confirm-submit').click();
+    await this.at('confirm-form').waitFor({ state: 'detached' });
+  }
+
+  /** Waits until the client knows where its encryption stands: `ready`, `locked`, `unset`, or `off`. */
+  async encryption() {
+    const phase = () => this.page.evaluate(() => window.__trunkboard.store.getState().encryption.phase);
+    await this.page.waitForFunction(() => !['starting', 'working'].includes(window.__trunkboard.store.getState().encryption.phase));
+    return phase();
+  }
+
+  /** Asks the person of the open chat to compare emojis. */
+  async askToVerify() {
+    await this.at('room-lock').click();
+    await this.at('verify-person').and(this.page.locator(':enabled')).click();
+  }
+
+  /** The emojis on the screen, with their names. */
+  async emojis() {
+    await this.at('emojis').waitFor();
+    return this.at('emojis').locator('li').allInnerTexts();
+  }
+
+  /** Waits until a verification has come to an end and takes it off the screen. */
+  async verified() {
+    await this.page.locator('[data-testid="verification-step"][data-step="done"]').waitFor();
+    await this.at('verification-close').click();
+  }
+
+  /** The newest events of a room as the server keeps them. */
+  serverEvents(roomId) {
+    return this.page.evaluate(async (id) => {
+      const { accessToken } = JSON.parse(localStorage.getItem('trunkboard.session'));
+      const answer = await fetch(`/_matrix/client/v3/rooms/${encodeURIComponent(id)}/messages?dir=b&limit=100`, { headers: { Authorization: `Bearer ${accessToken}` } });
+      return (await answer.json()).chunk;
+    }, roomId);
   }
 
   async fillIn(name, password) {
@@ -242,6 +293,15 @@ export class Client {
   async close() {
     await this.page.context().close();
   }
+}
+
+/** Two screens show the same emojis; both sides say so. */
+export async function compareEmojis(a, b) {
+  const [one, two] = await Promise.all([a.emojis(), b.emojis()]);
+  if (one.length !== 7 || one.join() !== two.join()) throw new Error(`different emojis: ${one} and ${two}`);
+  await a.at('emojis-match').click();
+  await b.at('emojis-match').click();
+  await Promise.all([a.verified(), b.verified()]);
 }
 
 /** Media flows in both directions of a call. */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { lazy, Suspense, useState } from 'react';
+import { lazy, Suspense, useRef, useState } from 'react';
 import { AuthScreen } from './auth/AuthScreen.tsx';
 import { loadSession, saveSession, type Session } from './auth/session.ts';
 import { Logo } from './ui/Icon.tsx';
@@ -19,6 +19,7 @@ export function Splash({ words }: { words: string }) {
 export function App() {
   const [session, setSession] = useState<Session | null>(loadSession);
   const [notice, setNotice] = useState('');
+  const password = useRef<string>(undefined);
 
   if (!session) {
     return (
@@ -26,7 +27,8 @@ export function App() {
         notice={notice}
         // The Matrix SDK is on its way while the person types.
         onTyping={() => void loadWorkspace()}
-        onSession={(next) => {
+        onSession={(next, typed) => {
+          password.current = typed;
           saveSession(next);
           setSession(next);
         }}
@@ -38,6 +40,11 @@ export function App() {
       <Workspace
         key={session.deviceId}
         session={session}
+        takePassword={() => {
+          const typed = password.current;
+          password.current = undefined;
+          return typed;
+        }}
         onGone={(words) => {
           setNotice(words);
           setSession(null);

@@ -4,6 +4,8 @@ import { create } from 'zustand';
 import type { RoomItem } from './matrix/roomItem.ts';
 import { loadDevices, type DeviceChoice } from './calls/devices.ts';
 import type { CallView, IncomingView } from './calls/view.ts';
+import type { EncryptionView } from './matrix/encryption.ts';
+import type { VerificationView } from './matrix/verification.ts';
 
 export type SyncStatus = 'starting' | 'ready' | 'offline';
 
@@ -24,10 +26,29 @@ export interface AppState {
   incoming: IncomingView | null;
   /** Chosen microphone, camera and speaker. */
   devices: DeviceChoice;
+  encryption: EncryptionView;
+  /** A new recovery key, until the person says that it is saved. It is shown this once. */
+  recoveryKey: { words: string; open: boolean } | null;
+  verification: VerificationView | null;
+  /** The dialog that confirms this device is open. */
+  confirming: boolean;
   toasts: Toast[];
 }
 
-const empty = (): AppState => ({ sync: 'starting', rooms: [], ownName: '', roomId: null, call: null, incoming: null, devices: loadDevices(), toasts: [] });
+const empty = (): AppState => ({
+  sync: 'starting',
+  rooms: [],
+  ownName: '',
+  roomId: null,
+  call: null,
+  incoming: null,
+  devices: loadDevices(),
+  encryption: { phase: 'starting', problem: '' },
+  recoveryKey: null,
+  verification: null,
+  confirming: false,
+  toasts: [],
+});
 
 export const useApp = create<AppState>(empty);
 

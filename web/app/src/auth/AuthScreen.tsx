@@ -7,7 +7,8 @@ import { defaultHomeserver, type Session } from './session.ts';
 interface Props {
   notice: string;
   onTyping: () => void;
-  onSession: (session: Session) => void;
+  /** The password goes along, for setting up the encryption; it is stored nowhere. */
+  onSession: (session: Session, password: string) => void;
 }
 
 type Mode = 'in' | 'up';
@@ -41,7 +42,8 @@ export function AuthScreen({ notice, onTyping, onSession }: Props) {
     setBusy(true);
     setError('');
     try {
-      onSession(mode === 'in' ? await signIn(server, name, password) : await signUp(server, name.toLowerCase(), password, token.trim()));
+      const session = mode === 'in' ? await signIn(server, name, password) : await signUp(server, name.toLowerCase(), password, token.trim());
+      onSession(session, password);
     } catch (problem) {
       if (problem instanceof TokenNeeded) {
         setAskToken(true);

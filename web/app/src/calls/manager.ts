@@ -7,6 +7,7 @@ import { displayName, localPart } from '../matrix/names.ts';
 import { openRoom, patchCall, toast, useApp } from '../store.ts';
 import { callsImpossible, explainMediaError, loadDevices, preflight, saveDevices, type DeviceChoice } from './devices.ts';
 import { endedWords } from './endings.ts';
+import { Farewell } from './farewell.ts';
 import { compare, judge, readSample, WINDOW, type Sample } from './quality.ts';
 import { Ringer } from './ring.ts';
 import type { CallPhase, CallView } from './view.ts';
@@ -27,6 +28,7 @@ export class CallManager {
   private readonly ringer = new Ringer();
   private readonly unhook = new Map<MatrixCall, () => void>();
   private stats: ReturnType<typeof setInterval> | null = null;
+  private farewell: Farewell | undefined;
   private samples: Sample[] = [];
   private linger: ReturnType<typeof setTimeout> | null = null;
   /** True from the moment a call is asked for until its object exists: guards against a double click. */
@@ -210,7 +212,20 @@ export class CallManager {
     (this.client.getMediaHandler() as unknown as { getMediaStreamPromise?: Promise<MediaStream> }).getMediaStreamPromise = undefined;
   }
 
-  private onPageHide = (): void => this.hangUp();
+  private onPageHide = (): void => {
+    if (this.farewell && this.current && !this.current.callHasEnded()) this.farewell.send(this.client.getAccessToken());
+    this.hangUp();
+  };
+
+  private prepareFarewell(call: MatrixCall): void {
+    this.farewell = undefined;
+    Farewell.prepare(this.client, call).then(
+      (farewell) => {
+        if (this.current === call) this.farewell = farewell;
+      },
+      () => {},
+    );
+  }
 
   private onIncoming = (call: MatrixCall): void => {
     if (call.callHasEnded()) return;
@@ -282,6 +297,7 @@ export class CallManager {
     };
     useApp.setState({ call: view });
     this.hook(call);
+    this.prepareFarewell(call);
     this.startStats();
     this.refresh(call);
   }

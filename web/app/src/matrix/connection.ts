@@ -20,13 +20,32 @@ import { clearSession, loadSession, type Session } from '../auth/session.ts';
 import { TokenKeeper } from '../auth/tokens.ts';
 import { CallManager } from '../calls/manager.ts';
 import { resetStore, toast, useApp } from '../store.ts';
+import { cryptoDatabase, Encryption } from './encryption.ts';
 import { MediaLoader } from './media.ts';
 import { localPart } from './names.ts';
 import { directRooms, RoomList } from './roomList.ts';
+import { holdSession } from './tabLock.ts';
+import { SAS, Verifications } from './verification.ts';
 
 /** Debug setting for tests and troubleshooting: allow only relayed connections. */
 function relayOnly(): boolean {
   return localStorage.getItem('trunkboard.iceTransportPolicy') === 'relay' || new URLSearchParams(location.search).get('relay') === '1';
+}
+
+/** Thrown when another tab of this browser has the session open. */
+export class OpenElsewhere extends Error {}
+
+/** What makes a new room encrypted from its first message on. */
+const ENCRYPTED = { type: EventType.RoomEncryption as string, state_key: '', content: { algorithm: 'm.megolm.v1.aes-sha2' } };
+
+/** Deleting the stores may wait for ever for a tab that keeps them open. */
+const CLEAR_MS = 5000;
+
+export interface OpenOptions {
+  /** From the sign-in form: sets up the encryption of an account that has none. */
+  password?: string;
+  /** Take the session away from another tab. */
+  take?: boolean;
 }
 
 async function openStore(session: Session): Promise<IndexedDBStore | MemoryStore> {
@@ -48,11 +67,16 @@ export class Connection {
   readonly userId: string;
   readonly keeper: TokenKeeper;
   readonly list: RoomList;
+  readonly encryption: Encryption;
+  readonly verifications: Verifications;
   private readonly onGone: (words: string) => void;
   private over = false;
+  private release: () => void = () => {};
 
-  private constructor(client: MatrixClient, keeper: TokenKeeper, session: Session, onGone: (words: string) => void) {
+  private constructor(client: MatrixClient, keeper: TokenKeeper, encryption: Encryption, session: Session, onGone: (words: string) => void) {
     this.client = client;
+    this.encryption = encryption;
+    this.verifications = new Verifications(client);
     this.userId = session.userId;
     this.onGone = onGone;
     this.keeper = keeper;
@@ -68,11 +92,32 @@ export class Connection {
     if (localStorage.getItem('trunkboard.test') === '1') this.expose();
   }
 
-  /** Connects a session. `onGone` is called when the session ends, with the reason in words (empty after sign-out). */
-  static async open(session: Session, onGone: (words: string) => void): Promise<Connection> {
+  /**
+   * Connects a session. `onGone` is called when the session ends, with the reason in words (empty after sign-out);
+   * `onElsewhere` when another tab took it. Throws OpenElsewhere when another tab has it.
+   */
+  static async open(session: Session, onGone: (words: string) => void, onElsewhere: () => void, { password, take = false }: OpenOptions = {}): Promise<Connection> {
+    let opened: Connection | null = null;
+    const release = await holdSession(session.deviceId, take, () => {
+      opened?.stop();
+      onElsewhere();
+    });
+    if (!release) throw new OpenElsewhere();
+    try {
+      opened = await Connection.connect(session, onGone, password);
+      opened.release = release;
+      return opened;
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  private static async connect(session: Session, onGone: (words: string) => void, password?: string): Promise<Connection> {
     // The SDK's logger is loglevel's, though its type does not say so.
     if (localStorage.getItem('trunkboard.debug') !== '1') (logger as unknown as { setLevel(level: string, persist: boolean): void }).setLevel('warn', false);
     const keeper = new TokenKeeper(session);
+    const encryption = new Encryption(session, password);
     const options = {
       baseUrl: session.baseUrl,
       userId: session.userId,
@@ -83,6 +128,8 @@ export class Connection {
       // Without a relay of the homeserver a call is direct or fails: no stranger's STUN server learns who calls whom.
       fallbackICEServerAllowed: false,
       iceCandidatePoolSize: 0,
+      cryptoCallbacks: encryption.callbacks,
+      verificationMethods: [SAS],
     };
     let store = await openStore(session);
     let client = createClient({ ...options, store });
@@ -92,9 +139,9 @@ export class Connection {
       store = new MemoryStore({ localStorage });
       client = createClient({ ...options, store });
     }
-    const connection = new Connection(client, keeper, session, onGone);
+    const connection = new Connection(client, keeper, encryption, session, onGone);
     // The SDK takes a copy of the relay credentials when a call object is made, so they must be there before the first sync brings one.
-    await client.checkTurnServers();
+    await Promise.all([client.checkTurnServers(), encryption.start(client)]);
     void connection.readOwnName();
     await client.startClient({ initialSyncLimit: 30, lazyLoadMembers: true, pendingEventOrdering: PendingEventOrdering.Chronological });
     return connection;
@@ -112,6 +159,7 @@ export class Connection {
     if (sync && before !== sync) useApp.setState({ sync });
     if (before === 'offline' && sync === 'ready') this.resendUnsent();
     if (state === SyncState.Prepared) this.list.markAll();
+    if (sync === 'ready') void this.encryption.decide();
   };
 
   private onDisplayName = (_event: unknown, user: User): void => {
@@ -161,13 +209,22 @@ export class Connection {
     for (const [roomId, peer] of directRooms(this.client)) {
       if (peer === userId && this.client.getRoom(roomId)?.getMyMembership() === KnownMembership.Join) return roomId;
     }
-    const { room_id: roomId } = await this.client.createRoom({ preset: Preset.TrustedPrivateChat, is_direct: true, invite: [userId] });
+    const { room_id: roomId } = await this.client.createRoom({
+      preset: Preset.TrustedPrivateChat,
+      is_direct: true,
+      invite: [userId],
+      initial_state: this.canEncrypt ? [ENCRYPTED] : [],
+    });
     await this.markDirect(roomId, userId);
     return roomId;
   }
 
-  async createRoom(name: string, invite: string[]): Promise<string> {
-    const { room_id: roomId } = await this.client.createRoom({ preset: Preset.PrivateChat, name, invite });
+  get canEncrypt(): boolean {
+    return this.client.getCrypto() !== undefined;
+  }
+
+  async createRoom(name: string, invite: string[], encrypted: boolean): Promise<string> {
+    const { room_id: roomId } = await this.client.createRoom({ preset: Preset.PrivateChat, name, invite, initial_state: encrypted && this.canEncrypt ? [ENCRYPTED] : [] });
     return roomId;
   }
 
@@ -208,7 +265,9 @@ export class Connection {
     this.over = true;
     const own = loadSession()?.deviceId === this.client.getDeviceId();
     this.stop();
-    await this.client.clearStores().catch(() => {});
+    const cleared = this.client.clearStores({ cryptoDatabasePrefix: cryptoDatabase(this.userId, this.client.getDeviceId() ?? '') }).catch(() => {});
+    await Promise.race([cleared, new Promise((resolve) => setTimeout(resolve, CLEAR_MS))]);
+    this.release();
     if (own) clearSession();
     resetStore();
     this.onGone(words);
@@ -220,7 +279,10 @@ export class Connection {
     window.removeEventListener('offline', this.onLine);
     this.calls.stop();
     this.list.stop();
+    this.verifications.stop();
+    this.encryption.stop();
     this.client.stopClient();
     this.media.clear();
+    if (!this.over) this.release();
   }
 }

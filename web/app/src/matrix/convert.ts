@@ -27,6 +27,7 @@ export function raw(event: MatrixEvent): RawEvent {
     stateKey: event.getStateKey(),
     prevContent: event.isState() ? event.getPrevContent() : undefined,
     redacted: event.isRedacted(),
+    unreadable: event.isDecryptionFailure() ? (event.decryptionFailureReason ?? 'UNKNOWN_ERROR') : undefined,
     state: sendState(event),
   };
 }

@@ -14,6 +14,8 @@ export interface RawEvent {
   stateKey?: string;
   prevContent?: Record<string, unknown>;
   redacted: boolean;
+  /** Why an encrypted event cannot be read: the SDK's reason. */
+  unreadable?: string;
   state: SendState;
 }
 

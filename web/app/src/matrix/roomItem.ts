@@ -55,7 +55,8 @@ const KINDS: Record<string, string> = { 'm.image': 'Photo', 'm.video': 'Video', 
 export function previewOf(events: RawEvent[], me: string, now: number, name: (userId: string) => string): { words: string; ts: number } {
   for (let i = events.length - 1; i >= 0; i--) {
     const e = events[i]!;
-    if (e.redacted) continue;
+    if (e.redacted || text(e.content, 'msgtype') === 'm.key.verification.request') continue;
+    if (e.unreadable) return { words: 'Message that cannot be read here', ts: e.ts };
     if (e.type === 'm.room.message') {
       const type = text(e.content, 'msgtype') ?? '';
       const said = KINDS[type] ?? text(e.content, 'body') ?? '';

@@ -4,6 +4,7 @@ import {
   EventType,
   KnownMembership,
   MatrixEvent,
+  MatrixEventEvent,
   NotificationCountType,
   RoomEvent,
   RoomMemberEvent,
@@ -50,6 +51,10 @@ export class RoomList {
       this.stops.push(() => client.off(event as never, handler as never));
     };
     on(RoomEvent.Timeline, (_event: unknown, room: Room | undefined) => mark(room));
+    on(MatrixEventEvent.Decrypted, (event: { getRoomId(): string | undefined }) => {
+      const roomId = event.getRoomId();
+      if (roomId) this.mark(roomId);
+    });
     on(RoomEvent.LocalEchoUpdated, (_event: unknown, room: Room | undefined) => mark(room));
     on(RoomEvent.Name, (room: Room) => mark(room));
     on(RoomEvent.MyMembership, (room: Room) => mark(room));

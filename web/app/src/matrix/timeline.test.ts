@@ -61,6 +61,11 @@ describe('timelineRows', () => {
     expect(short([create, member(ANN, ANN, 'join'), member(ANN, ANN, 'leave', 'join'), member(ANN, ANN, 'join', 'leave')])).toEqual(['day', 'ann started this conversation', 'ann left', 'ann joined']);
   });
 
+  it('shows a request for verification as a notice, not as something said', () => {
+    const asked = event('m.room.message', ANN, NOON, { msgtype: 'm.key.verification.request', body: 'your client cannot do this', to: BEN });
+    expect(short([say(ANN, NOON), asked, event('m.key.verification.done', ANN, NOON), say(ANN, NOON)])).toEqual(['day', 'ann*', 'ann asked to compare emojis', 'ann*']);
+  });
+
   it('survives content of any shape', () => {
     const odd = [event('m.room.member', BEN, NOON, { membership: 5 }, { stateKey: BEN }), event('m.room.name', BEN, NOON, { name: {} }, { stateKey: '' }), event('m.call.invite', BEN, NOON, {}), event('m.room.message', BEN, NOON, {})];
     expect(short(odd)).toEqual(['day', 'ben*']);

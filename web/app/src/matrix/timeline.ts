@@ -87,7 +87,11 @@ export function timelineRows(events: RawEvent[], me: string, now: number, name: 
   };
 
   for (const event of events) {
-    if (event.type === 'm.room.message' || event.type === 'm.room.encrypted' || event.type === 'm.sticker') {
+    if (event.type === 'm.room.message' && text(event.content, 'msgtype') === 'm.key.verification.request') {
+      if (event.redacted) continue;
+      push({ kind: 'notice', key: event.id, event, words: `${name(event.sender)} asked to compare emojis` }, event.ts);
+      last = undefined;
+    } else if (event.type === 'm.room.message' || event.type === 'm.room.encrypted' || event.type === 'm.sticker') {
       const newDay = day === undefined || !sameDay(day, event.ts);
       const first = newDay || last === undefined || last.sender !== event.sender || event.ts - last.ts > GROUP_MS;
       push({ kind: 'message', key: event.id, event, mine: event.sender === me, first }, event.ts);

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Room } from 'matrix-js-sdk';
-import { memo, useEffect, useRef, useState } from 'react';
+import { memo, useEffect, useMemo, useRef, useState } from 'react';
+import { encryptedFile } from '../matrix/attachments.ts';
+import type { MediaSource } from '../matrix/media.ts';
 import { text, type RawEvent } from '../matrix/raw.ts';
 import type { TimelineRow } from '../matrix/timeline.ts';
-import { toast } from '../store.ts';
+import { unreadable } from '../matrix/verificationWords.ts';
+import { toast, useApp } from '../store.ts';
 import { Avatar } from '../ui/Avatar.tsx';
 import { Icon } from '../ui/Icon.tsx';
 import { useConnection } from './context.ts';
@@ -79,22 +82,41 @@ function Body({ event, name }: { event: RawEvent; name: string }) {
       </p>
     );
   }
+  if (event.unreadable) return <Unreadable code={event.unreadable} />;
   if (event.type === 'm.room.encrypted') {
     return (
       <p className="message-gone">
-        <Icon name="lock" size={16} /> Encrypted message
+        <Icon name="lock" size={16} /> Decrypting…
       </p>
     );
   }
   const type = text(event.content, 'msgtype');
-  const url = text(event.content, 'url');
-  if (url && (type === 'm.image' || event.type === 'm.sticker')) return <Picture event={event} url={url} />;
-  if (url && (type === 'm.file' || type === 'm.audio' || type === 'm.video')) return <FileCard event={event} url={url} />;
+  const source = sourceOf(event);
+  if (source && (type === 'm.image' || event.type === 'm.sticker')) return <Picture event={event} />;
+  if (source && (type === 'm.file' || type === 'm.audio' || type === 'm.video')) return <FileCard event={event} source={source} />;
   const body = text(event.content, 'body') ?? '';
   return (
     <p className={`message-body ${type === 'm.notice' ? 'is-notice' : ''}`} dir="auto">
       {type === 'm.emote' && <em>{name} </em>}
       <Linked body={body} />
+    </p>
+  );
+}
+
+function Unreadable({ code }: { code: string }) {
+  const { phase } = useApp((s) => s.encryption);
+  const { words, confirm } = unreadable(code, phase === 'ready');
+  return (
+    <p className="message-gone" data-testid="message-unreadable" data-code={code}>
+      <Icon name="lock" size={16} />
+      <span>
+        {words}{' '}
+        {confirm && phase === 'locked' && (
+          <button type="button" className="link" onClick={() => useApp.setState({ confirming: true })}>
+            Confirm this device
+          </button>
+        )}
+      </span>
     </p>
   );
 }
@@ -115,15 +137,26 @@ function info(event: RawEvent): Record<string, unknown> {
   return event.content.info && typeof event.content.info === 'object' ? (event.content.info as Record<string, unknown>) : {};
 }
 
+/** Where the file of a message lies, or undefined when it names none. */
+function sourceOf(event: RawEvent): MediaSource | undefined {
+  const file = encryptedFile(event.content);
+  const mimetype = info(event).mimetype;
+  if (file) return { url: file.url, file, mimetype: typeof mimetype === 'string' ? mimetype : undefined };
+  const url = text(event.content, 'url');
+  return url ? { url } : undefined;
+}
+
 const MAX_W = 420;
 const MAX_H = 340;
 
-function Picture({ event, url }: { event: RawEvent; url: string }) {
+function Picture({ event }: { event: RawEvent }) {
   const { media } = useConnection();
   const [src, setSrc] = useState('');
   const [failed, setFailed] = useState(false);
   const [open, setOpen] = useState(false);
   const name = text(event.content, 'body') ?? 'Picture';
+  // The content of an event never changes: one object for each keeps the effect below quiet.
+  const source = useMemo(() => sourceOf(event)!, [event.content]);
   const { w, h } = info(event) as { w?: unknown; h?: unknown };
   const sized = typeof w === 'number' && typeof h === 'number' && w > 0 && h > 0;
   const scale = sized ? Math.min(1, MAX_W / w, MAX_H / h) : 1;
@@ -132,8 +165,8 @@ function Picture({ event, url }: { event: RawEvent; url: string }) {
     let stale = false;
     // The original stands in where a server makes no thumbnails.
     media
-      .url(url, 800)
-      .catch(() => media.url(url))
+      .url(source, 800)
+      .catch(() => media.url(source))
       .then(
         (address) => !stale && setSrc(address),
         () => !stale && setFailed(true),
@@ -141,8 +174,7 @@ function Picture({ event, url }: { event: RawEvent; url: string }) {
     return () => {
       stale = true;
     };
-  }, [media, url]);
-
+  }, [media, source]);
 
   if (failed) return <p className="message-gone">This picture could not be loaded.</p>;
   return (
@@ -150,20 +182,20 @@ function Picture({ event, url }: { event: RawEvent; url: string }) {
       <button type="button" className="picture" onClick={() => setOpen(true)} disabled={!src} aria-label={`Open ${name}`} style={sized ? { width: w * scale, aspectRatio: `${w} / ${h}` } : undefined}>
         {src ? <img src={src} alt={name} data-testid="message-image" onError={() => setFailed(true)} /> : <span className="picture-wait" />}
       </button>
-      {open && <Lightbox url={url} small={src} name={name} onClose={() => setOpen(false)} />}
+      {open && <Lightbox source={source} small={src} name={name} onClose={() => setOpen(false)} />}
     </>
   );
 }
 
 /** The whole picture over everything; the small one stands in until it is here. */
-function Lightbox({ url, small, name, onClose }: { url: string; small: string; name: string; onClose: () => void }) {
+function Lightbox({ source, small, name, onClose }: { source: MediaSource; small: string; name: string; onClose: () => void }) {
   const { media } = useConnection();
   const ref = useRef<HTMLDialogElement>(null);
   const [src, setSrc] = useState(small);
   useEffect(() => {
     ref.current?.showModal();
-    media.url(url).then(setSrc, () => {});
-  }, [media, url]);
+    media.url(source).then(setSrc, () => {});
+  }, [media, source]);
   return (
     <dialog ref={ref} className="lightbox" aria-label={name} onClose={onClose} onClick={() => ref.current?.close()}>
       <img src={src} alt={name} />
@@ -174,7 +206,7 @@ function Lightbox({ url, small, name, onClose }: { url: string; small: string; n
   );
 }
 
-function FileCard({ event, url }: { event: RawEvent; url: string }) {
+function FileCard({ event, source }: { event: RawEvent; source: MediaSource }) {
   const { media } = useConnection();
   const [busy, setBusy] = useState(false);
   const name = text(event.content, 'filename') ?? text(event.content, 'body') ?? 'File';
@@ -182,7 +214,7 @@ function FileCard({ event, url }: { event: RawEvent; url: string }) {
   const download = async () => {
     setBusy(true);
     try {
-      const address = URL.createObjectURL(await media.blob(url));
+      const address = URL.createObjectURL(await media.blob({ ...source, mimetype: undefined }));
       const link = document.createElement('a');
       link.href = address;
       link.download = name;

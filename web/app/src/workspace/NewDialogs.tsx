@@ -128,6 +128,7 @@ export function NewRoomDialog({ onClose }: { onClose: () => void }) {
   const connection = useConnection();
   const [name, setName] = useState('');
   const [guests, setGuests] = useState('');
+  const [encrypted, setEncrypted] = useState(connection.canEncrypt);
   const [error, setError] = useState('');
   const [busy, setBusy] = useState(false);
 
@@ -140,7 +141,7 @@ export function NewRoomDialog({ onClose }: { onClose: () => void }) {
     if (wrong >= 0) return setError(`“${names[wrong]}” does not look like a user name.`);
     setBusy(true);
     try {
-      openRoom(await connection.createRoom(name.trim(), users as string[]));
+      openRoom(await connection.createRoom(name.trim(), users as string[], encrypted));
       onClose();
     } catch (problem) {
       setError(failure(problem));
@@ -158,6 +159,13 @@ export function NewRoomDialog({ onClose }: { onClose: () => void }) {
         <label className="field">
           <span>Invite</span>
           <input data-testid="new-room-invite" value={guests} onChange={(e) => setGuests(e.target.value)} placeholder="ann, ben (you can add more later)" autoCapitalize="none" spellCheck={false} />
+        </label>
+        <label className="check">
+          <input type="checkbox" data-testid="new-room-encrypted" checked={encrypted} disabled={!connection.canEncrypt} onChange={(e) => setEncrypted(e.target.checked)} />
+          <span>
+            End-to-end encrypted
+            <small>Only its members can read it. This cannot be turned off later.</small>
+          </span>
         </label>
         {error && (
           <p className="callout callout-problem" role="alert">

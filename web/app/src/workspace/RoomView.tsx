@@ -5,11 +5,15 @@ import { openRoom, toast, useApp } from '../store.ts';
 import { Avatar } from '../ui/Avatar.tsx';
 import { Icon } from '../ui/Icon.tsx';
 import { Composer } from './Composer.tsx';
+import { PersonDialog } from '../encryption/PersonDialog.tsx';
+import { useUserTrust } from '../encryption/useTrust.ts';
 import { useConnection } from './context.ts';
 import { InviteDialog } from './NewDialogs.tsx';
 import { Timeline } from './Timeline.tsx';
 import { useUploads } from './uploads.ts';
 import { useRoom, type RoomModel } from './useRoom.ts';
+
+const TRUST = { verified: 'verified', changed: 'the identity has changed', unverified: 'not verified yet', unknown: 'not verified yet' };
 
 const PRESENCE: Record<string, string> = { online: 'Online', unavailable: 'Away', offline: 'Offline' };
 
@@ -49,9 +53,9 @@ export function RoomView({ roomId }: { roomId: string }) {
     >
       <RoomHeader roomId={roomId} model={model} />
       <Timeline roomId={roomId} model={model} uploads={uploads} />
-      {encrypted ? (
+      {encrypted && !connection.canEncrypt ? (
         <p className="composer-closed">
-          <Icon name="lock" size={18} /> This room is end-to-end encrypted. This version cannot read or write here yet.
+          <Icon name="lock" size={18} /> This room is end-to-end encrypted, and this browser cannot encrypt.
         </p>
       ) : (
         <Composer roomId={roomId} onFiles={uploads.add} typing={model.typing} />
@@ -66,6 +70,8 @@ function RoomHeader({ roomId, model }: { roomId: string; model: RoomModel }) {
   const call = useApp((s) => s.call);
   const [inviting, setInviting] = useState(false);
   const [menu, setMenu] = useState(false);
+  const [asking, setAsking] = useState(false);
+  const encrypted = Boolean(model.room?.hasEncryptionStateEvent());
   const name = item?.name ?? model.room?.name ?? '';
   const person = item?.kind === 'person';
   // m.call.* is for two: with more people in the room nobody could say who is meant.
@@ -75,6 +81,7 @@ function RoomHeader({ roomId, model }: { roomId: string; model: RoomModel }) {
   const ring = (video: boolean) => partner && void connection.calls.place(roomId, partner.userId, video);
 
   const peer = item?.peer;
+  const trust = useUserTrust(encrypted && person ? peer : undefined);
   const silent = item?.presence === 'unknown';
   useEffect(() => {
     if (peer && silent && partner?.joined) connection.list.askPresence(peer).catch(() => {});
@@ -102,7 +109,27 @@ function RoomHeader({ roomId, model }: { roomId: string; model: RoomModel }) {
       </button>
       <Avatar id={item?.peer ?? roomId} name={name} room={!person} presence={person ? item.presence : undefined} />
       <div className="room-title">
-        <h1 data-testid="room-title">{name}</h1>
+        <div className="room-title-line">
+          <h1 data-testid="room-title">{name}</h1>
+          {encrypted && !person && (
+            <span className="room-lock" role="img" aria-label="End-to-end encrypted" title="End-to-end encrypted" data-testid="room-lock">
+              <Icon name="lock" size={16} />
+            </span>
+          )}
+          {encrypted && person && peer && (
+            <button
+              type="button"
+              className={`room-lock is-${trust}`}
+              aria-label={`End-to-end encrypted, ${TRUST[trust]}`}
+              title={`End-to-end encrypted, ${TRUST[trust]}`}
+              data-testid="room-lock"
+              data-trust={trust}
+              onClick={() => setAsking(true)}
+            >
+              <Icon name={trust === 'verified' ? 'shieldCheck' : trust === 'changed' ? 'warning' : 'lock'} size={16} />
+            </button>
+          )}
+        </div>
         <p>{subtitle}</p>
       </div>
       <div className="room-actions">
@@ -149,6 +176,7 @@ function RoomHeader({ roomId, model }: { roomId: string; model: RoomModel }) {
           )}
         </div>
       </div>
+      {asking && peer && <PersonDialog roomId={roomId} userId={peer} name={name} trust={trust} here={Boolean(partner?.joined)} onClose={() => setAsking(false)} />}
       {inviting && <InviteDialog roomId={roomId} onClose={() => setInviting(false)} />}
     </header>
   );

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { useMemo, useState } from 'react';
 import { DeviceDialog } from '../calls/DeviceDialog.tsx';
+import { SecurityDialog } from '../encryption/SecurityDialog.tsx';
 import { localPart } from '../matrix/names.ts';
 import { sections, type RoomItem } from '../matrix/roomItem.ts';
 import { openRoom, toast, useApp } from '../store.ts';
@@ -15,14 +16,14 @@ export function Sidebar() {
   const roomId = useApp((s) => s.roomId);
   const sync = useApp((s) => s.sync);
   const [query, setQuery] = useState('');
-  const [dialog, setDialog] = useState<'chat' | 'room' | 'devices' | 'name' | null>(null);
+  const [dialog, setDialog] = useState<'chat' | 'room' | 'devices' | 'security' | 'name' | null>(null);
   const lists = useMemo(() => sections(rooms, query), [rooms, query]);
   const close = () => setDialog(null);
 
   return (
     <nav className="sidebar" aria-label="Conversations">
       <header className="sidebar-head">
-        <UserMenu onDevices={() => setDialog('devices')} onRename={() => setDialog('name')} />
+        <UserMenu onDevices={() => setDialog('devices')} onSecurity={() => setDialog('security')} onRename={() => setDialog('name')} />
         <button type="button" id="new-chat" className="icon-button accent" aria-label="New chat" title="New chat" data-testid="new-chat" onClick={() => setDialog('chat')}>
           <Icon name="plus" />
         </button>
@@ -58,6 +59,7 @@ export function Sidebar() {
       {dialog === 'room' && <NewRoomDialog onClose={close} />}
       {dialog === 'name' && <NameDialog onClose={close} />}
       {dialog === 'devices' && <DeviceDialog onClose={close} />}
+      {dialog === 'security' && <SecurityDialog onClose={close} />}
     </nav>
   );
 }
@@ -162,7 +164,7 @@ function Invite({ item }: { item: RoomItem }) {
   );
 }
 
-function UserMenu({ onDevices, onRename }: { onDevices: () => void; onRename: () => void }) {
+function UserMenu({ onDevices, onSecurity, onRename }: { onDevices: () => void; onSecurity: () => void; onRename: () => void }) {
   const connection = useConnection();
   const [open, setOpen] = useState(false);
   const me = connection.userId;
@@ -197,6 +199,16 @@ function UserMenu({ onDevices, onRename }: { onDevices: () => void; onRename: ()
             }}
           >
             <Icon name="settings" size={18} /> Camera, microphone, speaker
+          </button>
+          <button
+            type="button"
+            data-testid="open-security"
+            onClick={() => {
+              setOpen(false);
+              onSecurity();
+            }}
+          >
+            <Icon name="shield" size={18} /> Encryption and devices
           </button>
           <button type="button" className="danger" data-testid="sign-out" onClick={() => void connection.signOut()}>
             <Icon name="leave" size={18} /> Sign out

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-import { useEffect, useState } from 'react';
+import { useCallback, useEffect, useState } from 'react';
 import type { Session } from '../auth/session.ts';
 import { CallScreen } from '../calls/CallScreen.tsx';
 import { IncomingCall } from '../calls/IncomingCall.tsx';
-import { Connection } from '../matrix/connection.ts';
+import { ConfirmDevice } from '../encryption/ConfirmDevice.tsx';
+import { EncryptionBanner } from '../encryption/EncryptionBanner.tsx';
+import { RecoveryKeyDialog } from '../encryption/RecoveryKeyDialog.tsx';
+import { VerificationDialog } from '../encryption/VerificationDialog.tsx';
+import { Connection, OpenElsewhere } from '../matrix/connection.ts';
 import { roomFromHash, useApp } from '../store.ts';
 import { Icon, Logo } from '../ui/Icon.tsx';
 import { Toasts } from '../ui/Toasts.tsx';
@@ -13,34 +17,52 @@ import { Sidebar } from './Sidebar.tsx';
 import '../styles/workspace.css';
 import '../styles/timeline.css';
 import '../styles/call.css';
+import '../styles/encryption.css';
 
 interface Props {
   session: Session;
+  /** The password that was just typed, once; undefined after a reload. */
+  takePassword: () => string | undefined;
   onGone: (words: string) => void;
 }
 
 /** Opens the connection of a session and closes it when the session changes. */
-function useSession(session: Session, onGone: (words: string) => void): { connection: Connection | null; problem: string } {
+function useSession({ session, takePassword, onGone }: Props): { connection: Connection | null; problem: string; elsewhere: boolean; take: () => void } {
   const [connection, setConnection] = useState<Connection | null>(null);
   const [problem, setProblem] = useState('');
+  const [elsewhere, setElsewhere] = useState(false);
+  const [taking, setTaking] = useState(0);
   useEffect(() => {
     let dropped = false;
     let opened: Connection | null = null;
-    Connection.open(session, onGone).then(
+    const gone = () => {
+      opened = null;
+      setConnection(null);
+      setElsewhere(true);
+    };
+    Connection.open(session, onGone, gone, { password: takePassword(), take: taking > 0 }).then(
       (c) => {
         if (dropped) return c.stop();
         opened = c;
         setConnection(c);
       },
-      (error: unknown) => setProblem(error instanceof Error ? error.message : String(error)),
+      (error: unknown) => {
+        if (dropped) return;
+        if (error instanceof OpenElsewhere) setElsewhere(true);
+        else setProblem(error instanceof Error ? error.message : String(error));
+      },
     );
     return () => {
       dropped = true;
       opened?.stop();
     };
     // The session is fixed for the life of this component: its key is the device.
+  }, [taking]);
+  const take = useCallback(() => {
+    setElsewhere(false);
+    setTaking((n) => n + 1);
   }, []);
-  return { connection, problem };
+  return { connection, problem, elsewhere, take };
 }
 
 /** Keeps the store's open room and the address in step. */
@@ -62,14 +84,25 @@ function useTitle(): void {
   }, [unread, caller]);
 }
 
-export default function Workspace({ session, onGone }: Props) {
-  const { connection, problem } = useSession(session, onGone);
+export default function Workspace(props: Props) {
+  const { connection, problem, elsewhere, take } = useSession(props);
   const roomId = useApp((s) => s.roomId);
   const sync = useApp((s) => s.sync);
   const inCall = useApp((s) => s.call !== null && !s.call.minimised);
   useAddress();
   useTitle();
 
+  if (elsewhere) {
+    return (
+      <main className="splash" data-testid="elsewhere">
+        <Logo size={56} />
+        <p role="status">Trunkboard is open in another tab.</p>
+        <button type="button" className="button button-primary" onClick={take} data-testid="elsewhere-take">
+          Use it here
+        </button>
+      </main>
+    );
+  }
   if (!connection) {
     return (
       <main className="splash" aria-busy={!problem}>
@@ -93,9 +126,13 @@ export default function Workspace({ session, onGone }: Props) {
               <span className="spinner" aria-hidden="true" /> No connection to the server. Trying again…
             </p>
           )}
+          <EncryptionBanner />
           {roomId ? <RoomView key={roomId} roomId={roomId} /> : <NothingOpen />}
         </main>
       </div>
+      <ConfirmDevice />
+      <RecoveryKeyDialog />
+      <VerificationDialog />
       <CallScreen />
       <IncomingCall />
       <Toasts />

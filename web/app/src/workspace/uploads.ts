@@ -2,6 +2,7 @@
 import { MsgType } from 'matrix-js-sdk';
 import { useCallback, useState } from 'react';
 import type { Connection } from '../matrix/connection.ts';
+import { encryptFile } from '../matrix/attachments.ts';
 import { toast } from '../store.ts';
 
 export interface Upload {
@@ -49,13 +50,17 @@ export function useUploads({ client, keeper }: Connection, roomId: string) {
         const msgtype = msgtypeOf(file);
         const size = msgtype === MsgType.Image ? await imageSize(file) : {};
         await keeper.renewIfDue();
-        const { content_uri: url } = await client.uploadContent(file, {
-          name: file.name,
-          type: file.type || 'application/octet-stream',
+        // The server learns neither the name nor the type of what goes into an encrypted room.
+        const sealed = client.getRoom(roomId)?.hasEncryptionStateEvent() ? await encryptFile(file) : undefined;
+        const { content_uri: url } = await client.uploadContent(sealed?.data ?? file, {
+          name: sealed ? undefined : file.name,
+          includeFilename: !sealed,
+          type: (!sealed && file.type) || 'application/octet-stream',
           progressHandler: ({ loaded, total }) => patch(key, { done: total ? loaded / total : 0 }),
         });
         const info = { mimetype: file.type || 'application/octet-stream', size: file.size, ...size };
-        await client.sendMessage(roomId, { msgtype, body: file.name, filename: file.name, url, info } as never);
+        const where = sealed ? { file: { ...sealed.file, url } } : { url };
+        await client.sendMessage(roomId, { msgtype, body: file.name, filename: file.name, ...where, info } as never);
         drop(key);
       } catch (error) {
         patch(key, { failed: true });

@@ -103,6 +103,13 @@ export function useRoom(client: MatrixClient, roomId: string): RoomModel {
     void room?.loadMembersIfNeeded().catch(() => {});
   }, [room]);
 
+  // The SDK decrypts by itself only what it needs for counting; what is on the screen is decrypted here.
+  useEffect(() => {
+    for (const event of room?.getLiveTimeline().getEvents() ?? []) {
+      if (event.shouldAttemptDecryption()) client.decryptEventIfNeeded(event).catch(() => {});
+    }
+  }, [client, room, revision]);
+
   const rows = useMemo(() => {
     if (!room) return [];
     const events = room.getLiveTimeline().getEvents().map(raw);
