@@ -40,7 +40,8 @@ type inbox struct {
 	waiting int
 	woken   time.Time // when a waiting sync was woken that has not looked yet
 	used    time.Time
-	handed  map[string]int64 // device -> to-device position handed out and not yet acknowledged
+	handed  map[string]int64  // device -> to-device position handed out and not yet acknowledged
+	own     map[string]uint64 // device -> version of the user's own presence that it was given
 }
 
 func (b *inbox) put(it *item, now time.Time) {

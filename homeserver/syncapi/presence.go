@@ -115,6 +115,9 @@ func (a *answer) addPresence(users []string, known bool) {
 		if (known && p.Version == 0) || a.present[p.UserID] || !f.Allows("", "m.presence", p.UserID, false) {
 			continue
 		}
+		if p.UserID == a.q.User && !a.s.ownPresence(a.q.User, a.q.Device, p.Version, known) {
+			continue // the device heard of it in the answer that it made itself present with
+		}
 		if a.present == nil {
 			a.present = map[string]bool{}
 		}
@@ -127,6 +130,25 @@ func (a *answer) addPresence(users []string, known bool) {
 		a.presence = list(a.presence, b)
 		a.something = a.something || !known
 	}
+}
+
+// ownPresence notes that a device is given its user's own presence; false says that it had
+// that one. With always it is given it again.
+func (s *Service) ownPresence(user, device string, version uint64, always bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.inboxes[user]
+	if b == nil {
+		return true
+	}
+	if b.own[device] >= version && !always {
+		return false
+	}
+	if b.own == nil {
+		b.own = map[string]uint64{}
+	}
+	b.own[device] = version
+	return true
 }
 
 // AppendPresence writes a presence as the content of m.presence.
