@@ -188,7 +188,7 @@ func (s *Service) Sliding(ctx context.Context, q *SlidingRequest) (*SlidingAnswe
 	for {
 		select {
 		case <-gone:
-			return nil, errTakenOver()
+			return nil, s.sliding.overtaken(q, c)
 		default:
 		}
 		old := a

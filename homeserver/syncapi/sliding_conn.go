@@ -196,6 +196,16 @@ func (x *connections) open(q *SlidingRequest) (c *connection, gone chan struct{}
 	return c, gone, nil
 }
 
+// overtaken is the error for a request on c that may not go on: another request goes on with c, or c is forgotten.
+func (x *connections) overtaken(q *SlidingRequest, c *connection) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if cur, ok := x.all.Peek(connKey{deviceKey{q.User, q.Device}, q.Conn}); ok && cur == c {
+		return errTakenOver()
+	}
+	return errUnknownPos()
+}
+
 // dropOldest makes room for one more connection of a device. The lock is held.
 func (x *connections) dropOldest(d deviceKey, of map[string]struct{}) {
 	for _, k := range x.all.Keys() { // oldest first

@@ -55,6 +55,9 @@ func newFactsCache() *factsCache {
 func (f *factsCache) committed(c *rooms.Committed) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if c.Stored.Type() == "m.room.redaction" {
+		f.spaces.Remove(c.Head.StateGroup()) // it may have taken a child out
+	}
 	if l := f.loading[c.Room.NID]; l != nil {
 		l.moved = true
 	}

@@ -93,7 +93,11 @@ func (a *slide) entries() ([]*listed, error) {
 					continue
 				}
 			}
-			if l.departed, err = a.s.departureOf(a.ctx, m, a.q.User); err != nil {
+			l.departed, err = a.s.departureOf(a.ctx, m, a.q.User)
+			if errors.Is(err, rooms.ErrNoRoom) {
+				continue
+			}
+			if err != nil {
 				return nil, err
 			}
 			if l.departed.last == nil && (p == nil || p.told == m.EventNID) {

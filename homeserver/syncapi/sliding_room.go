@@ -74,7 +74,7 @@ func (a *slide) unchanged(m *match, p *sent) bool {
 	if p.membership != "join" {
 		return true
 	}
-	return p.events == live && p.bump == m.bump && p.dm == a.c.own.direct[m.m.RoomID] && m.cfg.limit <= p.limit && p.cfg.id == m.cfg.id &&
+	return p.events == live && p.dm == a.c.own.direct[m.m.RoomID] && m.cfg.limit <= p.limit && p.cfg.id == m.cfg.id &&
 		(p.receipts == live || !a.q.Receipts.wants(m)) && (p.typing == live || !a.q.Typings.wants(m))
 }
 
@@ -90,7 +90,7 @@ func (a *slide) joinedRoom(m *match, p, n *sent, t *touch) (*SlidingRoom, error)
 	cfg := m.cfg
 	dm := a.c.own.direct[m.m.RoomID]
 	fresh := p == nil || p.membership != "join" || n.events == 0
-	if !fresh && n.events == live && len(t.commits) == 0 && len(t.receipts) == 0 && p.dm == dm && p.cfg.id == cfg.id && cfg.limit <= p.limit && p.bump == m.bump {
+	if !fresh && n.events == live && len(t.commits) == 0 && len(t.receipts) == 0 && p.dm == dm && p.cfg.id == cfg.id && cfg.limit <= p.limit {
 		return nil, nil
 	}
 	r, err := a.s.Rooms.Room(a.ctx, m.m.RoomID)

@@ -404,6 +404,16 @@ func TestFiltersSayWhichRoomsAreInAList(t *testing.T) {
 		if n := u.sync(q).Get("lists.safe.count").Int(); n != 2 {
 			t.Errorf("a room that became encrypted: %d", n)
 		}
+		in := ask{lists: map[string]want{"l": {limit: 1, to: -1, filters: map[string]any{"spaces": []string{space}}}}}
+		ev := w.send(space, child(dm, map[string]any{"via": []string{"example.org"}}))[0]
+		u.pos = ""
+		if n := u.sync(in).Get("lists.l.count").Int(); n != 2 {
+			t.Errorf("another room in the space: %d", n)
+		}
+		w.send(space, rooms.Draft{Sender: alice, Type: "m.room.redaction", Redacts: ev, Content: raw(map[string]any{"redacts": ev})})
+		if n := u.sync(in).Get("lists.l.count").Int(); n != 1 {
+			t.Errorf("the child was redacted: %d", n)
+		}
 		w.send(space, child(sealed, map[string]any{}))
 		u.pos = ""
 		if r := u.sync(ask{lists: map[string]want{"l": {limit: 1, to: -1, filters: map[string]any{"spaces": []string{space}}}}}); roomsOf(r) != "[]" {
@@ -568,5 +578,24 @@ func TestConnectionsOfADeviceAreBounded(t *testing.T) {
 	}
 	if known != 16 {
 		t.Errorf("%d connections are known", known)
+	}
+	// A request that waits on a connection which is forgotten is told so.
+	failed := make(chan error, 1)
+	go func() {
+		q := one(1, 1)
+		q.timeout = 20 * time.Second
+		_, err := all[39].try(context.Background(), q)
+		failed <- err
+	}()
+	for i := 0; ; i++ { // until it is, however late it came
+		(&slider{w: w, user: alice, device: "A", conn: fmt.Sprint("more", i)}).sync(one(1, 1))
+		select {
+		case err := <-failed:
+			if signalling.AsError(err).Code != "M_UNKNOWN_POS" {
+				t.Errorf("a connection that is forgotten: %v", err)
+			}
+			return
+		default:
+		}
 	}
 }
