@@ -224,6 +224,28 @@ describe('chat', () => {
   });
 });
 
+describe('a room without encryption', () => {
+  it('has no lock, and the server keeps its words as they are', async () => {
+    const [ann, ben] = [await person(), await person()];
+    await ben.signUp(freshName('ben'));
+    await ann.signUp(freshName('ann'));
+    await ann.at('new-room').click();
+    await ann.at('new-room-name').fill('Town square');
+    await ann.at('new-room-invite').fill(ben.name);
+    await ann.at('new-room-encrypted').uncheck();
+    await ann.at('new-room-submit').click();
+    await ann.at('room-title').getByText('Town square').waitFor();
+    const roomId = await ann.roomId();
+    await ben.acceptInvite(roomId);
+    await ann.send('hear ye');
+    await ben.sees('hear ye');
+    assert.equal(await ann.at('room-lock').count(), 0);
+    const events = await ann.serverEvents(roomId);
+    assert.ok(events.some((e) => e.type === 'm.room.message' && e.content.body === 'hear ye'));
+    assert.ok(!events.some((e) => e.type === 'm.room.encryption' || e.type === 'm.room.encrypted'));
+  });
+});
+
 describe('calls', () => {
   it('a video call carries sound and pictures both ways, with all its controls', async () => {
     const [ann, ben] = [await person(), await person()];

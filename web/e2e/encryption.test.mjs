@@ -180,6 +180,27 @@ it('a picture in an encrypted room lies encrypted on the server', async () => {
   await rm(folder, { recursive: true });
 });
 
+it('a recovery key that is not saved keeps reminding, and nobody signs out without it', async () => {
+  const ann = await person();
+  await ann.signUp(freshName('ann'));
+  await ann.at('user-menu').click();
+  await ann.at('open-security').click();
+  await ann.at('recovery-renew').click();
+  const key = (await ann.at('recovery-key').innerText()).replace(/\s+/g, ' ').trim();
+  assert.notEqual(key, ann.recoveryKey);
+  await ann.at('recovery-later').click();
+  await ann.at('encryption-banner').waitFor();
+  await ann.at('user-menu').click();
+  await ann.at('sign-out').click();
+  await ann.at('recovery-saved').click();
+  await ann.at('encryption-banner').waitFor({ state: 'detached' });
+  await ann.page.keyboard.press('Escape');
+  const { name } = ann;
+  await ann.signOut();
+  await ann.signIn(name, undefined, { unlock: key });
+  assert.equal(await ann.encryption(), 'ready');
+});
+
 it('a second tab does not share the keys: it asks, and takes the session over', async () => {
   const ann = await person();
   await ann.signUp(freshName('ann'));

@@ -251,6 +251,13 @@ export class Connection {
   }
 
   async signOut(): Promise<void> {
+    const unsaved = useApp.getState().recoveryKey;
+    if (unsaved) {
+      // Without the key and without this device nobody could read the messages again.
+      useApp.setState({ recoveryKey: { ...unsaved, open: true } });
+      toast('Save your recovery key before you sign out.');
+      return;
+    }
     this.calls.hangUp();
     try {
       await this.client.logout(true);
