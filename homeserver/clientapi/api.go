@@ -157,6 +157,7 @@ func New(d Deps) *API {
 		a.routesDelayed,
 		a.routesHistory,
 		a.routesRelations,
+		a.routesThreads,
 		a.routesSync,
 		a.routesSliding,
 		a.routesPresence,

@@ -29,6 +29,14 @@ func (e *Stored) RelType() string {
 	return ""
 }
 
+// RelatesTo is the event that e relates to, "" when there is none.
+func (e *Stored) RelatesTo() string {
+	if id := gjson.GetBytes(e.Content(), "m\\.relates_to.event_id"); id.Type == gjson.String {
+		return id.Str
+	}
+	return ""
+}
+
 // Aggregator writes what is known of an event's children into the event ("Aggregations of child events"): its newest edit, the
 // summary of its thread, the events that refer to it.
 type Aggregator struct {

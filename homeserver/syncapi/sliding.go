@@ -36,6 +36,8 @@ type SlidingRequest struct {
 	ToDevice                       *ToDeviceWanted // nil: not wanted, as with the others
 	Keys                           bool            // device lists and key counts
 	AccountData, Receipts, Typings *RoomsWanted
+
+	Threads int // how many thread subscriptions at most (MSC4308); 0: the extension is off
 }
 
 // ToDeviceWanted asks for to-device messages (MSC3885). The device has what is not after Since.
@@ -60,6 +62,7 @@ type SlidingAnswer struct {
 	AccountOf  []RoomJSON
 	ReceiptsOf []RoomJSON // one m.receipt event each
 	TypingOf   []RoomJSON // one m.typing event each
+	Threads    *ThreadsGiven
 }
 
 // RoomJSON is a piece of JSON about a room.
@@ -146,6 +149,7 @@ type slide struct {
 	lastMessage  int64
 	readMessages bool // messages must be read from the store
 	keyCounts    bool
+	threads      bool // thread subscriptions changed
 	deviceNotes  []string
 }
 
@@ -228,7 +232,7 @@ func (s *Service) Sliding(ctx context.Context, q *SlidingRequest) (*SlidingAnswe
 // nothing to tell.
 func (a *slide) answer(since int64, before *slide) (err error) {
 	c := a.c
-	a.step = &step{at: a.next, rooms: map[string]*sent{}, devices: c.devices, account: c.account}
+	a.step = &step{at: a.next, rooms: map[string]*sent{}, devices: c.devices, account: c.account, threads: c.threads}
 	a.out = &SlidingAnswer{TxnID: a.q.TxnID, Lists: a.q.Lists}
 	a.v2 = &answer{s: a.s, ctx: a.ctx, q: &Request{User: a.q.User, Device: a.q.Device, Filter: a.s.sliding.filter}, since: a.since, next: a.next, now: a.now}
 	if a.s.Ignores != nil {
@@ -298,6 +302,8 @@ func (a *slide) sort(since int64) (moved bool) {
 			a.deviceNotes = append(a.deviceNotes, it.note.User)
 		case storage.NoteKeyCounts:
 			a.keyCounts = a.keyCounts || it.note.Device == a.q.Device
+		case storage.NoteThread:
+			a.threads = true
 		case storage.NoteAccountData:
 			d, ok := it.note.Value.(storage.AccountData)
 			if !ok {

@@ -60,6 +60,7 @@ type connection struct {
 	rooms   map[string]*sent
 	devices int64 // device lists were told up to here; 0: never
 	account int64 // global account data was told up to here; 0: never
+	threads int64 // thread subscriptions were told up to here; 0: never
 	next    *step
 	own     *personal
 	order   []string // the user's rooms as they were sorted last
@@ -68,16 +69,16 @@ type connection struct {
 
 // step is what an answer changes.
 type step struct {
-	at               Token
-	rooms            map[string]*sent
-	devices, account int64
+	at                        Token
+	rooms                     map[string]*sent
+	devices, account, threads int64
 }
 
 func (c *connection) take(st *step) {
 	for id, r := range st.rooms {
 		c.rooms[id] = r
 	}
-	c.at, c.devices, c.account = st.at, st.devices, st.account
+	c.at, c.devices, c.account, c.threads = st.at, st.devices, st.account, st.threads
 }
 
 // pos names answer n of the connection.

@@ -156,6 +156,9 @@ func (a *slide) extensions(since int64) error {
 			a.something = true
 		}
 	}
+	if err := a.threadSubscriptions(); err != nil {
+		return err
+	}
 	if a.q.Keys {
 		if err := a.keys(); err != nil {
 			return err

@@ -40,6 +40,10 @@ type wireExtensions struct {
 	AccountData wireRooms `json:"account_data"`
 	Receipts    wireRooms `json:"receipts"`
 	Typing      wireRooms `json:"typing"`
+	Threads     struct {
+		Enabled bool   `json:"enabled"`
+		Limit   *int64 `json:"limit"`
+	} `json:"io.element.msc4308.thread_subscriptions"`
 }
 
 type wireRooms struct {
@@ -202,6 +206,15 @@ func (d *slidingDecoder) extensions(x *wireExtensions) {
 		}
 		d.q.ToDevice = w
 	}
+	if x.Threads.Enabled {
+		d.q.Threads = threadsPage
+		if l := x.Threads.Limit; l != nil {
+			if *l < 1 {
+				d.fail("limit of thread_subscriptions must be 1 or more")
+			}
+			d.q.Threads = int(max(1, min(*l, threadsPage)))
+		}
+	}
 	d.q.Keys = x.E2EE.Enabled
 	rooms := func(name string, w wireRooms) *RoomsWanted {
 		if !w.Enabled {
@@ -286,6 +299,10 @@ func (a *SlidingAnswer) body(room func([]byte, *SlidingRoom) []byte) []byte {
 	if a.TypingOf != nil {
 		name("typing")
 		b = append(appendRoomJSON(append(b, `{"rooms":`...), a.TypingOf, false), '}')
+	}
+	if a.Threads != nil {
+		name("io.element.msc4308.thread_subscriptions")
+		b = a.Threads.Append(b, "prev_batch")
 	}
 	return append(b, `}}`...)
 }
