@@ -25,6 +25,7 @@ type Batch struct {
 	messages [batchMessages]message
 	n        int
 	scratch  scratch
+	parsed   [receiveBatch]forward.Packet
 	sys      batchSys
 
 	packets, calls, dropped uint64
@@ -48,6 +49,9 @@ func NewBatch() *Batch {
 	b.sys.init()
 	return b
 }
+
+// Packets is room for the packets of one run, for whoever handles it.
+func (b *Batch) Packets() []forward.Packet { return b.parsed[:] }
 
 // Slot implements forward.Out.
 func (b *Batch) Slot() []byte {

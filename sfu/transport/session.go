@@ -45,10 +45,11 @@ type Session struct {
 	name, password string // our ICE credentials
 	addrs          []netip.AddrPort
 
-	theirs    atomic.Pointer[string] // the client's user fragment, nil while unknown
-	path      atomic.Pointer[path]   // where packets go
-	seen      atomic.Int64           // time of the last good check
-	sealer    atomic.Pointer[sealer] // nil until the keys are agreed upon
+	theirs    atomic.Pointer[credentials] // the client's, nil while unknown
+	nominated atomic.Bool                 // the client has chosen a path
+	path      atomic.Pointer[path]        // where packets go
+	seen      atomic.Int64                // time of the last good check
+	sealer    atomic.Pointer[sealer]      // nil until the keys are agreed upon
 	handshake *inbox
 
 	inMu    sync.Mutex // of what comes in
@@ -104,13 +105,41 @@ func (s *Session) Credentials() (name, password string) {
 // Fingerprint is the SHA-256 fingerprint of our certificate, as in SDP.
 func (t *Transport) Fingerprint() string { return t.fingerprint }
 
-// Peer tells the session the client's user fragment. Another one than before is an ICE restart: our credentials change too, and the
-// client's new checks move the session to its new address.
-func (s *Session) Peer(name string) {
-	before := s.theirs.Swap(&name)
-	if before == nil || *before == name {
+// credentials are an ICE user fragment and password.
+type credentials struct{ name, password string }
+
+// Peer tells the session the client's ICE credentials. Others than before are an ICE restart: ours change too, and the client's new
+// checks move the session to its new address.
+func (s *Session) Peer(name, password string) {
+	before := s.theirs.Swap(&credentials{name, password})
+	switch {
+	case before == nil: // its checks may have come before its description
+		if p := s.path.Load(); p != nil {
+			s.probe(p)
+		}
+	case before.name != name:
+		s.rename()
+	}
+}
+
+// probe checks a path that the client has not chosen yet.
+func (s *Session) probe(p *path) {
+	theirs := s.theirs.Load()
+	if theirs == nil || s.nominated.Load() {
 		return
 	}
+	ours, _ := s.Credentials()
+	_, _ = p.socket.conn.WriteToUDPAddrPort(probe(theirs.name+":"+ours, []byte(theirs.password)), p.to)
+}
+
+// Restart changes our ICE credentials; the client's are unknown until the next Peer.
+func (s *Session) Restart() {
+	s.theirs.Store(nil)
+	s.rename()
+}
+
+func (s *Session) rename() {
+	s.nominated.Store(false)
 	s.t.mu.Lock()
 	defer s.t.mu.Unlock()
 	if s.t.byName[s.name] != s {
@@ -124,7 +153,7 @@ func (s *Session) Peer(name string) {
 // expects reports whether a check may come from that user fragment.
 func (s *Session) expects(name string) bool {
 	theirs := s.theirs.Load()
-	return theirs == nil || *theirs == name
+	return theirs == nil || theirs.name == name
 }
 
 // learn adds an address; the oldest is forgotten when there are too many. The caller holds t.mu.

@@ -5,6 +5,7 @@ package transport
 import (
 	"bytes"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha1" //nolint:gosec // STUN's MESSAGE-INTEGRITY is HMAC-SHA1: RFC 8489 section 14.5
 	"encoding/binary"
 	"hash/crc32"
@@ -13,17 +14,19 @@ import (
 
 // STUN as ICE uses it (RFC 8489, RFC 8445 section 7).
 const (
-	stunHeader   = 20
-	stunCookie   = 0x2112A442
-	stunMaxSize  = 1024
-	bindRequest  = 0x0001
-	bindSuccess  = 0x0101
-	attrUsername = 0x0006
-	attrMAC      = 0x0008
-	attrXORAddr  = 0x0020
-	attrUse      = 0x0025 // USE-CANDIDATE
-	attrCRC      = 0x8028 // FINGERPRINT
-	crcMask      = 0x5354554E
+	stunHeader     = 20
+	stunCookie     = 0x2112A442
+	stunMaxSize    = 1024
+	bindRequest    = 0x0001
+	bindSuccess    = 0x0101
+	attrUsername   = 0x0006
+	attrMAC        = 0x0008
+	attrXORAddr    = 0x0020
+	attrPriority   = 0x0024
+	attrUse        = 0x0025 // USE-CANDIDATE
+	attrCRC        = 0x8028 // FINGERPRINT
+	attrControlled = 0x8029
+	crcMask        = 0x5354554E
 )
 
 // check is a connectivity check: a Binding request with the attributes that matter to a lite agent.
@@ -119,6 +122,30 @@ func (c *check) answer(from netip.AddrPort, password []byte) []byte {
 	b = binary.BigEndian.AppendUint16(b, from.Port()^(stunCookie>>16))
 	b = append(b, ip...)
 
+	return finish(b, password)
+}
+
+// probe makes a check of our own, in the controlled role. A lite agent need not send any, but a client that hears one right after our
+// answer nominates the pair at once instead of at its next round of checks.
+func probe(username string, password []byte) []byte {
+	b := make([]byte, stunHeader, 128)
+	binary.BigEndian.PutUint16(b, bindRequest)
+	binary.BigEndian.PutUint32(b[4:], stunCookie)
+	_, _ = rand.Read(b[8:stunHeader])
+	b = binary.BigEndian.AppendUint16(b, attrUsername)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(username)))
+	b = append(b, username...)
+	for len(b)%4 != 0 {
+		b = append(b, 0)
+	}
+	b = append(b, 0, attrPriority, 0, 4, 126, 0xFF, 0xFF, 0xFF)
+	b = binary.BigEndian.AppendUint16(b, attrControlled)
+	b = append(b, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1) // the tie-breaker: we never want to win
+	return finish(b, password)
+}
+
+// finish signs a message and adds the fingerprint.
+func finish(b, password []byte) []byte {
 	binary.BigEndian.PutUint16(b[2:], uint16(len(b)-stunHeader+4+sha1.Size))
 	mac := stunMAC(password, b)
 	b = binary.BigEndian.AppendUint16(b, attrMAC)

@@ -287,8 +287,12 @@ func (t *Transport) check(b []byte, from netip.AddrPort, in *socket) {
 	t.mu.RLock()
 	s := t.byName[string(c.ours())]
 	known := t.byAddr[from]
+	password := ""
+	if s != nil {
+		password = s.password
+	}
 	t.mu.RUnlock()
-	if s == nil || !c.valid([]byte(s.password)) || !s.expects(string(c.theirs())) {
+	if s == nil || !c.valid([]byte(password)) || !s.expects(string(c.theirs())) {
 		return
 	}
 	if known != s {
@@ -300,10 +304,18 @@ func (t *Transport) check(b []byte, from netip.AddrPort, in *socket) {
 		t.mu.Unlock()
 	}
 	s.seen.Store(int64(t.Now()))
-	if p := s.path.Load(); p == nil || (c.nominate && (p.to != from || p.socket != in)) {
-		s.path.Store(&path{to: from, socket: in, name: newPeerName(from, in.six)})
+	here := s.path.Load()
+	if here == nil || here.to != from || here.socket != in {
+		here = &path{to: from, socket: in, name: newPeerName(from, in.six)}
+		if c.nominate || s.path.Load() == nil {
+			s.path.Store(here)
+		}
 	}
-	_, _ = in.conn.WriteToUDPAddrPort(c.answer(from, []byte(s.password)), from)
+	_, _ = in.conn.WriteToUDPAddrPort(c.answer(from, []byte(password)), from)
+	if c.nominate {
+		s.nominated.Store(true)
+	}
+	s.probe(here)
 }
 
 // add registers s; remove forgets it.

@@ -110,7 +110,7 @@ func connect(t testing.TB, pc *webrtc.PeerConnection, tr *Transport, s *Session)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Peer(d.User)
+	s.Peer(d.User, d.Password)
 	name, password := s.Credentials()
 	a := &sdp.Description{User: name, Password: password, Fingerprint: tr.Fingerprint(), Setup: "passive", Lite: true}
 	data := false

@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sfu
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/trunkboard/trunkboard/sfu/congest"
+	"github.com/trunkboard/trunkboard/sfu/forward"
+	"github.com/trunkboard/trunkboard/sfu/packets"
+	"github.com/trunkboard/trunkboard/sfu/transport"
+	"github.com/trunkboard/trunkboard/sfu/transport/sdp"
+)
+
+// Limits of what one RTCP packet may make us do.
+const maxResend = 128
+
+// connection is one peer connection of a participant. It is its session's transport.Handler.
+type connection struct {
+	p       *Participant
+	session *transport.Session
+	offers  bool // we make the offers
+	ssrc    uint32
+
+	// Guarded by the room's lock: see negotiate.go.
+	number      uint64
+	version     int
+	begun       bool // the first description was made
+	sections    []*section
+	types       []sdp.Codec // payload types of our offers
+	offerID     uint32
+	outstanding uint32 // offer that waits for its answer
+	dirty       bool   // something changed since
+	asked       bool   // the client was asked for an offer
+	connected   bool
+
+	mu       sync.Mutex
+	streams  map[uint32]*stream // by SSRC, those that come in
+	incoming []incoming
+	legs     map[uint32]*forward.Leg // by SSRC, those that go out
+	ids      extensions
+	arrivals congest.Arrivals
+	lost     []uint16
+}
+
+// section is one m-section.
+type section struct {
+	mid, kind string
+	media     sdp.Media // as the client described it last
+	up        *Track
+	down      *Subscription
+	streams   forward.Streams
+	retiring  bool // it sent something until now; the client has to hear that it is inactive before it is used again
+
+	ssrcs [forward.MaxLayers]atomic.Uint32 // of the layers that come in
+}
+
+// incoming is what is needed to tell whose packet it is.
+type incoming struct {
+	section *section
+	track   *Track
+	mid     string
+	ssrcs   []uint32
+	repair  map[uint32]uint32
+	rids    []string
+	media   uint8 // payload type
+	rtx     uint8 // payload type, 0 if there is none
+}
+
+// stream is an SSRC that is known.
+type stream struct {
+	in    *incoming
+	track *Track
+	layer int
+	rtx   bool
+}
+
+// extensions are the numbers of RTP header extensions; with BUNDLE, one number means the same everywhere.
+type extensions struct{ mid, rid, repaired, level, transport uint8 }
+
+// URIs of the header extensions that are used.
+const (
+	uriMID       = "urn:ietf:params:rtp-hdrext:sdes:mid"
+	uriRID       = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"
+	uriRepaired  = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"
+	uriLevel     = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
+	uriTransport = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+)
+
+func newConnection(p *Participant, t *transport.Transport) (*connection, error) {
+	c := &connection{p: p, ssrc: rand.Uint32() | 1, number: rand.Uint64() >> 2, streams: map[uint32]*stream{}, legs: map[uint32]*forward.Leg{}}
+	var err error
+	c.session, err = t.Open(c)
+	return c, err
+}
+
+// Connected implements transport.Handler.
+func (c *connection) Connected() {
+	r := c.p.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c.p.state == Disconnected {
+		return
+	}
+	c.connected = true
+	if c == c.p.primary() && c.p.state != Active {
+		c.p.state = Active
+		c.p.changed()
+	}
+	c.startLegs()
+}
+
+// startLegs lets all legs that are bound begin.
+func (c *connection) startLegs() {
+	if !c.connected {
+		return
+	}
+	c.p.room.engine.cfg.Transport.Do(func(b *transport.Batch) {
+		for _, s := range c.sections {
+			if s.down != nil && s.down.bound && !s.down.told {
+				s.down.told = true
+				s.down.leg.Start(b)
+				c.p.observer.Tell(Subscribed{s.down.track.info.SID})
+			}
+		}
+	})
+}
+
+// Closed implements transport.Handler.
+func (c *connection) Closed(reason error) {
+	c.p.room.engine.log.Debug("connection closed", "room", c.p.room.name, "participant", c.p.sid, "reason", reason)
+	c.p.Leave(Failed)
+}
+
+// Data implements transport.Handler.
+func (c *connection) Data(label string, message []byte) {
+	c.p.room.mu.Lock()
+	o, in := c.p.observer, c.p.state != Disconnected
+	c.p.room.mu.Unlock()
+	if in {
+		o.Message(label, message)
+	}
+}
+
+// RTP implements transport.Handler.
+func (c *connection) RTP(run [][]byte, out *transport.Batch) {
+	now := c.p.room.engine.cfg.Transport.Now()
+	scratch := out.Packets()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var current *stream
+	n := 0
+	for _, b := range run {
+		p := &scratch[n]
+		p.Raw = b
+		if !p.Header.Parse(b) || !p.Header.StripPadding(b) {
+			continue
+		}
+		if x := p.Header.Extension(b, c.ids.transport); len(x) == 2 {
+			c.arrivals.Note(binary.BigEndian.Uint16(x), now)
+		}
+		s := c.streams[p.Header.SSRC]
+		if s == nil {
+			if s = c.identify(&p.Header, b); s == nil {
+				continue
+			}
+		}
+		if s.rtx && !unwrap(p, s) || !s.rtx && p.Header.PayloadType != s.in.media {
+			continue
+		}
+		if !s.track.info.Video {
+			if x := p.Header.Extension(b, c.ids.level); len(x) > 0 {
+				s.track.meter.Observe(x[0])
+			}
+		}
+		if n > 0 && (s.track != current.track || s.layer != current.layer) {
+			moved := *p
+			current.track.source.Forward(current.layer, scratch[:n], out)
+			scratch[0], n = moved, 0
+		}
+		current = s
+		n++
+	}
+	if n > 0 {
+		current.track.source.Forward(current.layer, scratch[:n], out)
+	}
+}
+
+// unwrap makes the original packet of a retransmission, in place (RFC 4588 section 4); false if it carries nothing.
+func unwrap(p *forward.Packet, s *stream) bool {
+	h := &p.Header
+	if h.End-h.Payload < 2 || h.PayloadType != s.in.rtx {
+		return false
+	}
+	ssrc := s.in.section.ssrcs[s.layer].Load()
+	if ssrc == 0 {
+		return false
+	}
+	b := p.Raw
+	sequence := binary.BigEndian.Uint16(b[h.Payload:])
+	copy(b[2:h.Payload+2], b[:h.Payload])
+	b = b[2:]
+	b[1] = b[1]&0x80 | s.in.media
+	binary.BigEndian.PutUint16(b[2:], sequence)
+	binary.BigEndian.PutUint32(b[8:], ssrc)
+	p.Raw = b
+	return h.Parse(b) && h.StripPadding(b)
+}
+
+// identify finds out what an unknown SSRC is: by the description, or by the extensions of the packet. The caller holds mu.
+func (c *connection) identify(h *packets.Header, b []byte) *stream {
+	mid, rid, repaired := string(h.Extension(b, c.ids.mid)), string(h.Extension(b, c.ids.rid)), string(h.Extension(b, c.ids.repaired))
+	for i := range c.incoming {
+		in := &c.incoming[i]
+		if !slices.Contains(in.ssrcs, h.SSRC) && (mid == "" || mid != in.mid) {
+			continue
+		}
+		s := &stream{in: in, track: in.track, rtx: in.rtx != 0 && h.PayloadType == in.rtx}
+		switch of := in.repair[h.SSRC]; {
+		case s.rtx && repaired != "":
+			s.layer = ridLayer(in.rids, repaired)
+		case s.rtx && of != 0:
+			known := c.streams[of]
+			if known == nil {
+				return nil
+			}
+			s.layer = known.layer
+		case s.rtx && len(in.rids) > 0:
+			return nil // a later packet will say which layer it repairs
+		case len(in.rids) > 0:
+			if rid == "" {
+				return nil
+			}
+			s.layer = ridLayer(in.rids, rid)
+		}
+		if s.layer < 0 || s.layer >= forward.MaxLayers || len(c.streams) >= 64 {
+			return nil
+		}
+		if !s.rtx {
+			in.section.ssrcs[s.layer].Store(h.SSRC)
+		}
+		c.streams[h.SSRC] = s
+		return s
+	}
+	return nil
+}
+
+// forget drops what belongs to a track that has ended.
+func (c *connection) forget(t *Track) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for ssrc, s := range c.streams {
+		if s.track == t {
+			delete(c.streams, ssrc)
+		}
+	}
+	c.incoming = slices.DeleteFunc(slices.Clone(c.incoming), func(i incoming) bool { return i.track == t })
+	for i := range t.section.ssrcs {
+		t.section.ssrcs[i].Store(0)
+	}
+	t.section = nil
+}
+
+// RTCP implements transport.Handler.
+func (c *connection) RTCP(compound []byte, out *transport.Batch) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	resend := 0
+	for {
+		p, rest, ok := packets.NextRTCP(compound)
+		if !ok {
+			return
+		}
+		compound = rest
+		if r, ok := p.Sender(); ok {
+			if s := c.streams[r.SSRC]; s != nil && !s.rtx {
+				s.track.source.Report(s.layer, r)
+			}
+			continue
+		}
+		if ssrc, lost, ok := p.NACK(c.lost[:0]); ok {
+			c.lost = lost[:0]
+			lost = lost[:min(len(lost), maxResend-resend)]
+			resend += len(lost)
+			if g := c.legs[ssrc]; g != nil {
+				g.Resend(lost, out)
+			}
+			continue
+		}
+		p.WantsKeyFrame(func(ssrc uint32) {
+			if g := c.legs[ssrc]; g != nil {
+				g.KeyFrame()
+			}
+		})
+	}
+}
+
+// askKeyFrame asks the client for a key frame.
+func (c *connection) askKeyFrame(s *section, layer int) {
+	if ssrc := s.ssrcs[layer].Load(); ssrc != 0 {
+		c.session.SendRTCP(packets.AppendPLI(make([]byte, 0, 12), c.ssrc, ssrc))
+	}
+}
+
+// feedback tells a publisher what arrived, and what did not. The caller holds the room's lock.
+func (p *Participant) feedback(report bool) {
+	c := p.publishing
+	if !c.session.Open() {
+		return
+	}
+	var b []byte
+	c.mu.Lock()
+	if c.arrivals.Pending() {
+		media := uint32(0)
+		for ssrc := range c.streams {
+			media = ssrc
+			break
+		}
+		b = c.arrivals.Append(make([]byte, 0, 1024), c.ssrc, media)
+	}
+	c.mu.Unlock()
+	var blocks []packets.Reception
+	var lost []uint16
+	for _, t := range p.order {
+		if t.source == nil || t.section == nil {
+			continue
+		}
+		for layer := range forward.MaxLayers {
+			ssrc := t.section.ssrcs[layer].Load()
+			if ssrc == 0 {
+				continue
+			}
+			if t.info.Video {
+				if lost = t.source.Lost(layer, lost[:0]); len(lost) > 0 {
+					b = packets.AppendNACK(b, c.ssrc, ssrc, lost)
+				}
+			}
+			if report {
+				if r, ok := t.source.Reception(layer); ok {
+					r.SSRC = ssrc
+					blocks = append(blocks, r)
+				}
+			}
+		}
+	}
+	if len(blocks) > 0 {
+		b = packets.AppendReceiverReport(b, c.ssrc, blocks)
+	}
+	if len(b) > 0 {
+		c.session.SendRTCP(b)
+	}
+}
+
+// report sends the sender reports of everything p receives. The caller holds the room's lock.
+func (p *Participant) report() {
+	c := p.receiving
+	if !c.session.Open() || len(p.subscriptions) == 0 {
+		return
+	}
+	b := make([]byte, 0, 1200)
+	for _, s := range p.subscriptions {
+		if r, ok := s.leg.SenderReport(); ok {
+			if b = packets.AppendSenderReport(b, r); len(b) > 1100 {
+				c.session.SendRTCP(b)
+				b = b[:0]
+			}
+		}
+	}
+	if len(b) > 0 {
+		c.session.SendRTCP(b)
+	}
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sfu
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/trunkboard/trunkboard/sfu/transport"
+)
+
+// Config of an Engine. The zero value of a field means its default.
+type Config struct {
+	Transport       *transport.Transport
+	MaxRooms        int           // default 1000
+	MaxParticipants int           // in one room; default 500
+	MaxTracks       int           // published by one participant; default 32
+	EmptyFor        time.Duration // a room that nobody joins lives this long; default 5 minutes
+	DepartedFor     time.Duration // a room lives this long after the last one left; default 20 s
+	JoinWithin      time.Duration // a participant without a connection is removed after this; default 60 s
+	SilentFor       time.Duration // a participant whose connection is silent is removed after this; default 15 s
+	Log             *slog.Logger
+}
+
+// Errors that callers tell apart.
+var (
+	ErrNoRoom    = errors.New("sfu: no such room")
+	ErrFull      = errors.New("sfu: full")
+	ErrForbidden = errors.New("sfu: not permitted")
+	ErrNoTrack   = errors.New("sfu: no such track")
+	ErrGone      = errors.New("sfu: the participant is gone")
+	ErrSDP       = errors.New("sfu: a description that cannot be answered")
+)
+
+// Engine holds the rooms.
+type Engine struct {
+	cfg    Config
+	log    *slog.Logger
+	mu     sync.Mutex
+	rooms  map[string]*Room
+	closed bool
+	cancel context.CancelFunc
+	wait   sync.WaitGroup
+}
+
+// New makes an engine on an open transport, which it does not close.
+func New(cfg Config) *Engine {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	num := func(n *int, v int) {
+		if *n == 0 {
+			*n = v
+		}
+	}
+	num(&cfg.MaxRooms, 1000)
+	num(&cfg.MaxParticipants, 500)
+	num(&cfg.MaxTracks, 32)
+	def(&cfg.EmptyFor, 5*time.Minute)
+	def(&cfg.DepartedFor, 20*time.Second)
+	def(&cfg.JoinWithin, time.Minute)
+	def(&cfg.SilentFor, 15*time.Second)
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	e := &Engine{cfg: cfg, log: cfg.Log, rooms: map[string]*Room{}, cancel: cancel}
+	e.wait.Go(func() { e.run(ctx) })
+	return e
+}
+
+// Close removes everybody and waits for what runs.
+func (e *Engine) Close() {
+	e.mu.Lock()
+	e.closed = true
+	rooms := make([]*Room, 0, len(e.rooms))
+	for _, r := range e.rooms {
+		rooms = append(rooms, r)
+	}
+	e.mu.Unlock()
+	for _, r := range rooms {
+		r.Close(Shutdown)
+	}
+	e.cancel()
+	e.wait.Wait()
+}
+
+// Room gives the room of that name; with create it is made if need be.
+func (e *Engine) Room(name string, create bool) (*Room, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if r := e.rooms[name]; r != nil {
+		return r, nil
+	}
+	switch {
+	case !create:
+		return nil, ErrNoRoom
+	case e.closed:
+		return nil, ErrGone
+	case len(e.rooms) >= e.cfg.MaxRooms:
+		return nil, ErrFull
+	}
+	r := &Room{
+		engine: e, name: name, sid: newSID("RM_"), created: time.Now(), emptySince: time.Now(),
+		members: map[string]*Participant{}, tracks: map[string]*Track{},
+	}
+	e.rooms[name] = r
+	return r, nil
+}
+
+// Rooms lists the rooms.
+func (e *Engine) Rooms() []*Room {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	out := make([]*Room, 0, len(e.rooms))
+	for _, r := range e.rooms {
+		out = append(out, r)
+	}
+	return out
+}
+
+// forget drops an empty room.
+func (e *Engine) forget(r *Room) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.rooms[r.name] == r {
+		delete(e.rooms, r.name)
+	}
+}
+
+// Periods of the engine's work. All are multiples of the first.
+const (
+	period        = 50 * time.Millisecond  // lost packets, transport-wide feedback
+	sourcePeriod  = 100 * time.Millisecond // layers, key frames
+	speakerPeriod = 400 * time.Millisecond
+	reportPeriod  = time.Second // sender and receiver reports, liveness
+)
+
+// run does what is due by time rather than by packet.
+func (e *Engine) run(ctx context.Context) {
+	t := time.NewTicker(period)
+	defer t.Stop()
+	for n := time.Duration(1); ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		due := func(p time.Duration) bool { return n%(p/period) == 0 }
+		for _, r := range e.Rooms() {
+			r.tick(due)
+		}
+	}
+}
+
+// newSID makes the number of a room, participant or track.
+func newSID(prefix string) string { return prefix + rand.Text()[:12] }

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package livekit
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/trunkboard/trunkboard/sfu"
+	"github.com/trunkboard/trunkboard/sfu/livekit/wire"
+)
+
+// Limits of what a participant says of itself and its tracks.
+const (
+	maxName       = 512
+	maxMetadata   = 64 << 10
+	maxAttributes = 64 << 10
+	maxListed     = 1000 // tracks in one message
+)
+
+// handle does what the client asks; false ends the connection.
+func (s *session) handle(m *wire.SignalRequest) bool {
+	switch m := m.GetMessage().(type) {
+	case *wire.SignalRequest_Offer:
+		return s.offer(m.Offer)
+	case *wire.SignalRequest_Answer:
+		if err := s.p.Answered(m.Answer.GetSdp(), m.Answer.GetId()); err != nil {
+			return s.refuse(err)
+		}
+	case *wire.SignalRequest_Trickle: // we are the lite end: the client's checks tell us where it is
+	case *wire.SignalRequest_AddTrack:
+		s.addTrack(m.AddTrack)
+	case *wire.SignalRequest_Mute:
+		_ = s.p.Mute(m.Mute.GetSid(), m.Mute.GetMuted())
+	case *wire.SignalRequest_Subscription:
+		s.subscribe(m.Subscription)
+	case *wire.SignalRequest_TrackSetting:
+		s.settings(m.TrackSetting)
+	case *wire.SignalRequest_Leave:
+		s.p.Leave(sfu.Left)
+		return false
+	case *wire.SignalRequest_UpdateMetadata:
+		s.updateMetadata(m.UpdateMetadata)
+	case *wire.SignalRequest_Ping:
+		s.send(&wire.SignalResponse{Message: &wire.SignalResponse_Pong{Pong: time.Now().UnixMilli()}})
+	case *wire.SignalRequest_PingReq:
+		s.send(&wire.SignalResponse{Message: &wire.SignalResponse_PongResp{PongResp: &wire.Pong{
+			LastPingTimestamp: m.PingReq.GetTimestamp(), Timestamp: time.Now().UnixMilli(),
+		}}})
+	}
+	return true
+}
+
+// refuse ends a connection whose client sent what cannot be made sense of; it may join anew.
+func (s *session) refuse(err error) bool {
+	s.server.log.Debug("description refused", "participant", s.p.SID(), "error", err)
+	if !errors.Is(err, sfu.ErrGone) {
+		s.p.Leave(sfu.Failed)
+	}
+	return false
+}
+
+func (s *session) offer(d *wire.SessionDescription) bool {
+	err := s.p.Offered(d.GetSdp(), d.GetId(), func(a sfu.Description) {
+		s.send(&wire.SignalResponse{Message: &wire.SignalResponse_Answer{Answer: description("answer", a)}})
+	})
+	if err != nil {
+		return s.refuse(err)
+	}
+	return true
+}
+
+func (s *session) addTrack(t *wire.AddTrackRequest) {
+	if t.GetSid() != "" { // a second codec of a track: those who cannot take the first do without
+		s.requestFailed(0, wire.RequestResponse_UNSUPPORTED_TYPE, t)
+		return
+	}
+	if t.GetCid() == "" || len(t.GetCid()) > maxName || len(t.GetName()) > maxName || len(t.GetLayers()) > 8 || len(t.GetSimulcastCodecs()) > 8 || len(t.GetStream()) > maxName {
+		s.requestFailed(0, wire.RequestResponse_INVALID_REQUEST, t)
+		return
+	}
+	i := sfu.TrackInfo{
+		CID: t.GetCid(), Video: t.GetType() == wire.TrackType_VIDEO, Muted: t.GetMuted(), Source: sources[t.GetSource()], Detail: t,
+	}
+	layers := t.GetLayers()
+	if c := t.GetSimulcastCodecs(); len(c) > 0 {
+		if name := c[0].GetCodec(); name != "" {
+			_, after, found := strings.Cut(name, "/")
+			if !found {
+				after = name
+			}
+			i.MIME = kindOf(i.Video) + "/" + after
+		}
+		if len(c[0].GetLayers()) > 0 {
+			layers = c[0].GetLayers()
+		}
+	}
+	for _, l := range layers {
+		i.Layers = append(i.Layers, sfu.Layer{Index: int(l.GetQuality()), Width: l.GetWidth(), Height: l.GetHeight()})
+	}
+	if !i.Video {
+		i.Format = opusFormat(t)
+	}
+	switch err := s.p.Publish(i); {
+	case errors.Is(err, sfu.ErrForbidden):
+		s.requestFailed(0, wire.RequestResponse_NOT_ALLOWED, t)
+	case errors.Is(err, sfu.ErrFull):
+		s.requestFailed(0, wire.RequestResponse_LIMIT_EXCEEDED, t)
+	}
+}
+
+// opusFormat gives the parameters that a publisher of audio is asked to use.
+func opusFormat(t *wire.AddTrackRequest) string {
+	stereo, noDTX := t.GetStereo(), t.GetDisableDtx()
+	for _, f := range t.GetAudioFeatures() {
+		stereo = stereo || f == wire.AudioTrackFeature_TF_STEREO
+		noDTX = noDTX || f == wire.AudioTrackFeature_TF_NO_DTX
+	}
+	var f []string
+	if !noDTX {
+		f = append(f, "usedtx=1")
+	}
+	if stereo {
+		f = append(f, "stereo=1;maxaveragebitrate=510000")
+	}
+	return strings.Join(f, ";")
+}
+
+func (s *session) requestFailed(id uint32, reason wire.RequestResponse_Reason, t *wire.AddTrackRequest) {
+	s.send(&wire.SignalResponse{Message: &wire.SignalResponse_RequestResponse{RequestResponse: &wire.RequestResponse{
+		RequestId: id, Reason: reason, Request: &wire.RequestResponse_AddTrack{AddTrack: t},
+	}}})
+}
+
+func (s *session) subscribe(u *wire.UpdateSubscription) {
+	sids := u.GetTrackSids()
+	for _, t := range u.GetParticipantTracks() {
+		sids = append(sids, t.GetTrackSids()...)
+	}
+	for _, sid := range sids[:min(len(sids), maxListed)] {
+		if err := s.p.Subscribe(sid, u.GetSubscribe()); errors.Is(err, sfu.ErrNoTrack) && u.GetSubscribe() {
+			s.send(&wire.SignalResponse{Message: &wire.SignalResponse_SubscriptionResponse{SubscriptionResponse: &wire.SubscriptionResponse{
+				TrackSid: sid, Err: wire.SubscriptionError_SE_TRACK_NOTFOUND,
+			}}})
+		}
+	}
+}
+
+func (s *session) settings(u *wire.UpdateTrackSettings) {
+	for _, sid := range u.GetTrackSids()[:min(len(u.GetTrackSids()), maxListed)] {
+		_ = s.p.Set(sid, sfu.Settings{
+			Disabled: u.GetDisabled() || u.GetQuality() == wire.VideoQuality_OFF,
+			Layer:    int(u.GetQuality()), Width: u.GetWidth(), Height: u.GetHeight(),
+		})
+	}
+}
+
+func (s *session) updateMetadata(u *wire.UpdateParticipantMetadata) {
+	reason := wire.RequestResponse_OK
+	size := 0
+	for k, v := range u.GetAttributes() {
+		size += len(k) + len(v)
+	}
+	if len(u.GetName()) > maxName || len(u.GetMetadata()) > maxMetadata || size > maxAttributes {
+		reason = wire.RequestResponse_LIMIT_EXCEEDED
+	} else {
+		// The protocol cannot tell "leave it" from "make it empty"; clients send what they have.
+		var name, metadata *string
+		if u.GetName() != "" {
+			name = &u.Name
+		}
+		if u.GetMetadata() != "" {
+			metadata = &u.Metadata
+		}
+		if err := s.p.Update(name, metadata, u.GetAttributes()); err != nil {
+			reason = wire.RequestResponse_NOT_ALLOWED
+		}
+	}
+	s.send(&wire.SignalResponse{Message: &wire.SignalResponse_RequestResponse{RequestResponse: &wire.RequestResponse{
+		RequestId: u.GetRequestId(), Reason: reason, Request: &wire.RequestResponse_UpdateMetadata{UpdateMetadata: u},
+	}}})
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sfu
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/trunkboard/trunkboard/sfu/speakers"
+)
+
+// Room is where participants meet.
+type Room struct {
+	engine  *Engine
+	name    string
+	sid     string
+	created time.Time
+
+	mu         sync.Mutex
+	members    map[string]*Participant // by identity
+	order      []*Participant          // by time of joining
+	tracks     map[string]*Track       // by SID
+	board      speakers.Board
+	emptySince time.Time
+	visited    bool
+	closed     bool
+}
+
+// RoomInfo describes a room.
+type RoomInfo struct {
+	SID, Name                string
+	Created                  time.Time
+	Participants, Publishers int
+	EmptyFor, DepartedFor    time.Duration
+}
+
+// Info describes the room as it is now.
+func (r *Room) Info() RoomInfo {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.info()
+}
+
+func (r *Room) info() RoomInfo {
+	i := RoomInfo{SID: r.sid, Name: r.name, Created: r.created, EmptyFor: r.engine.cfg.EmptyFor, DepartedFor: r.engine.cfg.DepartedFor}
+	for _, p := range r.order {
+		if p.profile.Permissions.Hidden {
+			continue
+		}
+		i.Participants++
+		if len(p.tracks) > 0 {
+			i.Publishers++
+		}
+	}
+	return i
+}
+
+// Participants lists who is in the room, hidden ones too.
+func (r *Room) Participants() []Info {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]Info, 0, len(r.order))
+	for _, p := range r.order {
+		out = append(out, p.info())
+	}
+	return out
+}
+
+// Options of a join.
+type Options struct {
+	TwoConnections bool // one to send and one to receive on, which the SFU offers; else one, which the client offers
+	AutoSubscribe  bool // receive every track
+}
+
+// Join puts a participant into the room. An older one of the same identity is removed. welcome is called before any event, with the
+// room locked.
+func (r *Room) Join(profile Profile, o Options, observer Observer, welcome func(p *Participant, self Info, others []Info, room RoomInfo)) (*Participant, error) {
+	p := &Participant{
+		room: r, sid: newSID("PA_"), profile: profile, options: o, observer: observer, joined: time.Now(), version: 1, state: Joined,
+		tracks: map[string]*Track{}, subscriptions: map[string]*Subscription{},
+	}
+	if err := p.open(); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		p.hangUp()
+		return nil, ErrGone
+	}
+	old := r.members[profile.Identity]
+	if old == nil && len(r.order) >= r.engine.cfg.MaxParticipants {
+		p.hangUp()
+		return nil, ErrFull
+	}
+	if old != nil {
+		old.leave(Duplicate)
+	}
+	r.members[profile.Identity] = p
+	r.order = append(r.order, p)
+	r.visited = true
+	welcome(p, p.info(), r.others(p), r.info())
+	for _, other := range r.order {
+		if other != p && !profile.Permissions.Hidden {
+			other.observer.Tell(Changed{[]Info{p.info()}})
+		}
+	}
+	if o.AutoSubscribe {
+		for _, t := range r.tracks {
+			p.subscribe(t)
+		}
+	}
+	if o.TwoConnections {
+		p.receiving.begun = true
+		p.receiving.offer()
+	}
+	return p, nil
+}
+
+// Find gives the participant of that identity, nil if there is none.
+func (r *Room) Find(identity string) *Participant {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.members[identity]
+}
+
+// Close removes everybody and ends the room.
+func (r *Room) Close(reason Reason) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	for len(r.order) > 0 {
+		r.order[0].leave(reason)
+	}
+	r.engine.forget(r)
+}
+
+// announce tells everybody else, and p itself, how p is now.
+func (r *Room) announce(p *Participant) {
+	i := p.info()
+	for _, o := range r.order {
+		if o == p || !p.profile.Permissions.Hidden {
+			o.observer.Tell(Changed{[]Info{i}})
+		}
+	}
+}
+
+// others lists everybody but p whom p may see.
+func (r *Room) others(p *Participant) (out []Info) {
+	for _, o := range r.order {
+		if o != p && !o.profile.Permissions.Hidden {
+			out = append(out, o.info())
+		}
+	}
+	return out
+}
+
+// tick does what is due.
+func (r *Room) tick(due func(time.Duration) bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return
+	}
+	if len(r.order) == 0 {
+		limit := r.engine.cfg.EmptyFor
+		if r.visited {
+			limit = r.engine.cfg.DepartedFor
+		}
+		if time.Since(r.emptySince) > limit {
+			r.closed = true
+			r.engine.forget(r)
+		}
+		return
+	}
+	for _, p := range r.order {
+		if len(p.tracks) > 0 {
+			p.feedback(due(reportPeriod))
+		}
+	}
+	if due(sourcePeriod) {
+		for _, t := range r.tracks {
+			if t.source != nil {
+				t.source.Tick()
+				t.dynacast()
+			}
+		}
+	}
+	if due(speakerPeriod) {
+		r.hear()
+	}
+	if due(reportPeriod) {
+		for _, p := range slices.Clone(r.order) {
+			p.report()
+			p.check()
+		}
+	}
+}
+
+// hear tells who speaks.
+func (r *Room) hear() {
+	var now []speakers.Speaker
+	for _, p := range r.order {
+		best := speakers.Speaker{ID: p.sid}
+		for _, t := range p.tracks {
+			if t.source == nil || t.source.Video() {
+				continue
+			}
+			if level, speaking := t.meter.Look(); speaking && level > best.Level && !t.info.Muted {
+				best.Level, best.Active = level, true
+			}
+		}
+		if best.Active {
+			now = append(now, best)
+		}
+	}
+	if changed := r.board.Change(now); len(changed) > 0 {
+		for _, p := range r.order {
+			p.observer.Tell(Speakers{changed})
+		}
+	}
+}

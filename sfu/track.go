@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sfu
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/trunkboard/trunkboard/sfu/forward"
+	"github.com/trunkboard/trunkboard/sfu/speakers"
+	"github.com/trunkboard/trunkboard/sfu/transport/sdp"
+)
+
+// Track is a published track.
+type Track struct {
+	publisher *Participant
+	info      TrackInfo
+	section   *section        // where it comes in, nil while it is pending
+	source    *forward.Source // nil while it is pending
+	codec     sdp.Codec       // as negotiated with the publisher
+	meter     speakers.Meter
+
+	told    int       // the highest layer the publisher was told to send
+	lowered time.Time // since when less is wanted
+}
+
+// dynacastPause is how long a layer is sent on after nobody wants it: a subscriber who only resizes a window is soon back.
+const dynacastPause = 5 * time.Second
+
+// start makes the source once the codec is known.
+func (t *Track) start(c sdp.Codec) {
+	kind := forward.Opaque
+	switch {
+	case c.Is("VP8"):
+		kind = forward.VP8
+	case c.Is("H264"):
+		kind = forward.H264
+	}
+	engine := t.publisher.room.engine
+	t.codec = c
+	t.info.MIME = t.kind() + "/" + c.Name
+	t.told = forward.MaxLayers - 1
+	publisher := t.publisher.publishing
+	s := t.section
+	t.source = forward.NewSource(forward.Config{
+		Codec: kind, Video: t.info.Video, ClockRate: c.Clock, Now: engine.cfg.Transport.Now,
+		AskKeyFrame: func(layer int) { publisher.askKeyFrame(s, layer) },
+	})
+}
+
+func (t *Track) kind() string {
+	if t.info.Video {
+		return "video"
+	}
+	return "audio"
+}
+
+// dynacast tells the publisher which layers are wanted: more at once, less after a pause.
+func (t *Track) dynacast() {
+	if t.source == nil || !t.info.Video {
+		return
+	}
+	wanted := t.source.Wanted()
+	switch {
+	case wanted == t.told:
+		t.lowered = time.Time{}
+		return
+	case wanted < t.told && t.lowered.IsZero():
+		t.lowered = time.Now()
+		return
+	case wanted < t.told && time.Since(t.lowered) < dynacastPause:
+		return
+	}
+	t.told, t.lowered = wanted, time.Time{}
+	t.publisher.observer.Tell(Wanted{SID: t.info.SID, MIME: t.info.MIME, Layer: wanted})
+}
+
+// layerFor gives the smallest layer that fills a picture of that size; the highest if none does or the sizes are not known.
+func (t *Track) layerFor(width, height uint32) int {
+	layers := slices.Clone(t.info.Layers)
+	slices.SortFunc(layers, func(a, b Layer) int { return a.Index - b.Index })
+	want := max(width, height)
+	for _, l := range layers {
+		if max(l.Width, l.Height) >= want {
+			return l.Index
+		}
+	}
+	return forward.MaxLayers - 1
+}
+
+// Subscription is a track on its way to a participant.
+type Subscription struct {
+	track   *Track
+	to      *Participant
+	leg     *forward.Leg
+	section *section // where it goes out, nil until there is one
+	bound   bool     // the client has agreed to it
+	told    bool     // the client was told that it flows
+}
+
+// ridLayer gives the layer of a simulcast stream: LiveKit's clients call them q, h and f; others count by position, the smallest first.
+func ridLayer(rids []string, rid string) int {
+	if i := strings.Index("qhf", rid); len(rid) == 1 && i >= 0 {
+		return i
+	}
+	return slices.Index(rids, rid)
+}
