@@ -163,6 +163,8 @@ func New(d Deps) *API {
 		a.routesPresence,
 		a.routesDirectory,
 		a.routesPeople,
+		a.routesSummary,
+		a.routesOpenID,
 		a.routesSearch,
 		a.routesNotices,
 		a.routesKeys,
@@ -184,7 +186,7 @@ func (a *API) advertise(feature string) { a.unstable[feature] = true }
 func Serves(path string) bool {
 	return strings.HasPrefix(path, "/_matrix/client/") || strings.HasPrefix(path, "/_matrix/media/") ||
 		strings.HasPrefix(path, "/_synapse/") || strings.HasPrefix(path, "/_trunkboard/client/") ||
-		strings.HasPrefix(path, "/.well-known/matrix/")
+		strings.HasPrefix(path, "/.well-known/matrix/") || path == openIDInfo
 }
 
 // ServeHTTP answers one request.

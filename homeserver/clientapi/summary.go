@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package clientapi
+
+import (
+	"encoding/json"
+	"math"
+	"strconv"
+
+	"github.com/trunkboard/trunkboard/homeserver/rooms"
+	"github.com/trunkboard/trunkboard/signalling"
+)
+
+// routesSummary: "Room summary", "Spaces", "Jump to timestamp" and "Reporting Content".
+func (a *API) routesSummary() {
+	if a.Rooms == nil {
+		return
+	}
+	const c = "/_matrix/client/"
+	a.route("GET "+c+"v1/room_summary/{room}", Optional, "requests", a.summary)
+	a.route("GET "+c+"unstable/im.nheko.summary/summary/{room}", Optional, "requests", a.summary)
+	a.route("GET "+c+"unstable/im.nheko.summary/rooms/{room}/summary", Optional, "requests", a.summary)
+	a.route("GET "+c+"v1/rooms/{room}/hierarchy", AnyUser, "requests", a.hierarchy)
+	a.route("GET "+c+"v1/rooms/{room}/timestamp_to_event", AnyUser, "requests", a.eventAt)
+	a.route("POST "+c+"v3/rooms/{room}/report/{event}", AnyUser, "requests", a.reportEvent)
+	a.route("POST "+c+"v3/rooms/{room}/report", AnyUser, "requests", a.reportRoom)
+	a.route("POST "+c+"v3/users/{user}/report", AnyUser, "requests", a.reportUser)
+	a.advertise("im.nheko.summary")
+}
+
+func (a *API) summary(r *Request) (any, error) {
+	id, err := a.roomID(r)
+	if err != nil {
+		return nil, err
+	}
+	s, err := a.Rooms.Summarise(r.Context(), id, r.UserID)
+	if err == rooms.ErrNoRoom {
+		err = signalling.NotFound("there is no such room, or you may not know of it")
+	}
+	return s, err
+}
+
+// Bounds of one walk through a space.
+const (
+	maxHierarchyDepth = 10
+	maxHierarchyPage  = 50
+	maxHierarchyRooms = 2000
+)
+
+// spaceRoom is a room of a space as clients see it.
+type spaceRoom struct {
+	*rooms.Summary
+	Children []json.RawMessage `json:"children_state"`
+}
+
+func (a *API) hierarchy(r *Request) (any, error) {
+	suggested, err := r.BoolParam("suggested_only", false)
+	if err != nil {
+		return nil, err
+	}
+	limit, err := r.IntParam("limit", maxHierarchyPage, 1, maxHierarchyPage)
+	if err != nil {
+		return nil, err
+	}
+	depth, err := r.IntParam("max_depth", maxHierarchyDepth, 0, maxHierarchyDepth)
+	if err != nil {
+		return nil, err
+	}
+	start := 0
+	if s := r.Param("from"); s != "" {
+		if start, err = strconv.Atoi(s); err != nil || start < 0 {
+			return nil, signalling.InvalidParam("from is not a token that this server gave out")
+		}
+	}
+	root := r.PathValue("room")
+	if _, err := a.Rooms.Summarise(r.Context(), root, r.UserID); err != nil {
+		if err == rooms.ErrNoRoom {
+			err = signalling.Forbidden("you may not see this space")
+		}
+		return nil, err
+	}
+	type stop struct {
+		id    string
+		depth int64
+	}
+	out := []spaceRoom{}
+	seen := map[string]bool{root: true}
+	at := 0
+	for todo := []stop{{root, 0}}; len(todo) > 0 && at < maxHierarchyRooms; {
+		next := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		s, err := a.Rooms.Summarise(r.Context(), next.id, r.UserID)
+		if err != nil {
+			if signalling.AsError(err).Status >= 500 {
+				return nil, err
+			}
+			continue // not known here, or not to be known
+		}
+		x := spaceRoom{Summary: s, Children: []json.RawMessage{}}
+		if s.Type != nil && *s.Type == "m.space" {
+			room, err := a.Rooms.Room(r.Context(), next.id)
+			if err != nil {
+				return nil, err
+			}
+			children, err := room.SpaceChildren(r.Context())
+			if err != nil {
+				return nil, err
+			}
+			for i := len(children) - 1; i >= 0; i-- { // the first is walked first
+				if c := children[i]; (!suggested || c.Suggested) && next.depth < depth && !seen[c.ID] {
+					seen[c.ID] = true
+					todo = append(todo, stop{c.ID, next.depth + 1})
+				}
+			}
+			for _, c := range children {
+				if suggested && !c.Suggested {
+					continue
+				}
+				e, err := json.Marshal(map[string]any{"type": "m.space.child", "state_key": c.ID, "sender": c.Event.Sender(), "origin_server_ts": c.Event.OriginTS(), "content": json.RawMessage(c.Event.Content())})
+				if err != nil {
+					return nil, err
+				}
+				x.Children = append(x.Children, e)
+			}
+		}
+		if at++; at <= start {
+			continue
+		}
+		if len(out) == int(limit) {
+			return map[string]any{"rooms": out, "next_batch": strconv.Itoa(start + len(out))}, nil
+		}
+		out = append(out, x)
+	}
+	return map[string]any{"rooms": out}, nil
+}
+
+func (a *API) eventAt(r *Request) (any, error) {
+	if !r.HasParam("ts") {
+		return nil, signalling.MissingParam("ts is missing: milliseconds since 1970")
+	}
+	ts, err := r.IntParam("ts", 0, 0, math.MaxInt64)
+	if err != nil {
+		return nil, err
+	}
+	dir := r.Param("dir")
+	if dir != "f" && dir != "b" {
+		return nil, signalling.InvalidParam("dir must be f or b")
+	}
+	room, _, _, err := a.stateFor(r)
+	if err != nil {
+		return nil, err
+	}
+	e, err := room.EventAt(r.Context(), ts, dir == "b")
+	if err != nil {
+		return nil, err
+	}
+	ok, err := room.Visible(r.Context(), e, r.UserID)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, signalling.NotFound("there is no event in that direction that you may see")
+	}
+	return map[string]any{"event_id": e.ID(), "origin_server_ts": e.OriginTS()}, nil
+}
+
+const maxReason = 2000 // bytes
+
+func (a *API) reason(r *Request) (string, error) {
+	var in struct {
+		Reason *string  `json:"reason"`
+		Score  *float64 `json:"score"`
+	}
+	if err := r.Decode(&in); err != nil {
+		return "", err
+	}
+	if in.Reason == nil {
+		return "", nil
+	}
+	if len(*in.Reason) > maxReason {
+		return "", signalling.TooLarge("a reason may have %d bytes", maxReason)
+	}
+	return *in.Reason, nil
+}
+
+func (a *API) reportEvent(r *Request) (any, error) {
+	reason, err := a.reason(r)
+	if err != nil {
+		return nil, err
+	}
+	room, e, err := a.visibleEvent(r)
+	if err != nil {
+		return nil, err
+	}
+	return nil, a.Rooms.Report(r.Context(), r.UserID, room.ID, e.ID(), e.Sender(), reason)
+}
+
+func (a *API) reportRoom(r *Request) (any, error) {
+	reason, err := a.reason(r)
+	if err != nil {
+		return nil, err
+	}
+	room, err := a.Rooms.Room(r.Context(), r.PathValue("room"))
+	if err == rooms.ErrNoRoom {
+		err = signalling.NotFound("there is no such room")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return nil, a.Rooms.Report(r.Context(), r.UserID, room.ID, "", "", reason)
+}
+
+// reportUser answers the same for users who are not there, so that nobody learns from it who is.
+func (a *API) reportUser(r *Request) (any, error) {
+	reason, err := a.reason(r)
+	if err != nil {
+		return nil, err
+	}
+	user := r.PathValue("user")
+	if a.Accounts != nil {
+		if _, err := a.Accounts.User(r.Context(), user); err != nil {
+			if signalling.AsError(err).Status == 404 {
+				return nil, nil
+			}
+			return nil, err
+		}
+	}
+	return nil, a.Rooms.Report(r.Context(), r.UserID, "", "", user, reason)
+}
