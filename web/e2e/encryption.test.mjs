@@ -85,7 +85,7 @@ it('a new device reads old messages with the recovery key, and not without', asy
   const roomId = await introduce(ann, ben);
   await ann.send('before you had this phone');
   await ben.sees('before you had this phone');
-  await ben.page.waitForFunction(async () => (await window.__trunkboard.client.getCrypto().getKeyBackupInfo())?.count > 0);
+  await ben.backedUp();
 
   const phone = await person();
   await phone.signIn(ben.name);
@@ -124,7 +124,7 @@ it('a new device is confirmed by comparing emojis with an old one, which passes 
   const roomId = await introduce(ann, ben);
   await ann.send('an old story');
   await ben.sees('an old story');
-  await ben.page.waitForFunction(async () => (await window.__trunkboard.client.getCrypto().getKeyBackupInfo())?.count > 0);
+  await ben.backedUp();
   const phone = await person();
   await phone.signIn(ben.name, undefined, { unlock: null });
   await phone.at('confirm-other').click();

@@ -131,6 +131,22 @@ export class Client {
     return phase();
   }
 
+  /** Waits until the backup holds a key: the SDK uploads them after up to ten seconds. */
+  async backedUp() {
+    const end = Date.now() + PATIENCE;
+    // The SDK's own answer is an old one: it asks the server only when something changes.
+    const count = () =>
+      this.page.evaluate(async () => {
+        const { accessToken } = JSON.parse(localStorage.getItem('trunkboard.session'));
+        const answer = await fetch('/_matrix/client/v3/room_keys/version', { headers: { Authorization: `Bearer ${accessToken}` } });
+        return (await answer.json()).count ?? 0;
+      });
+    while ((await count()) === 0) {
+      if (Date.now() > end) throw new Error(`no key of ${this.name} reaches the backup`);
+      await this.page.waitForTimeout(200);
+    }
+  }
+
   /** Asks the person of the open chat to compare emojis. */
   async askToVerify() {
     await this.at('room-lock').click();
