@@ -117,7 +117,9 @@ type Calls struct {
 
 // Media bounds uploads.
 type Media struct {
-	MaxUpload Size `yaml:"max_upload"`
+	MaxUpload    Size           `yaml:"max_upload"`
+	Previews     bool           `yaml:"previews"`
+	PreviewAllow []netip.Prefix `yaml:"preview_allow"`
 }
 
 // TURN is the relay.

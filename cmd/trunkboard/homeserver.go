@@ -16,6 +16,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/event"
 	"github.com/trunkboard/trunkboard/homeserver/media"
 	"github.com/trunkboard/trunkboard/homeserver/notices"
+	"github.com/trunkboard/trunkboard/homeserver/preview"
 	"github.com/trunkboard/trunkboard/homeserver/push"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/homeserver/search"
@@ -102,6 +103,10 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		},
 		Deactivate: func(ctx context.Context, userID string, _ bool) error { return room.LeaveAll(ctx, userID) },
 	})
+	var links *preview.Service
+	if a.cfg.Media.Previews {
+		links = preview.New(files, "@_preview:"+a.cfg.ServerName, a.cfg.Media.PreviewAllow, clock)
+	}
 	var ice clientapi.ICEIssuer // no interface around a nil pointer
 	if a.relay != nil {
 		ice = a.relay
@@ -124,6 +129,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		Delayed:  later,
 		Notices:  notices.New(store, room, acc),
 		Search:   words,
+		Preview:  links,
 		Sync:     sync,
 		Calls:    records,
 		Presence: here,

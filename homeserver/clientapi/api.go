@@ -30,6 +30,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/e2ee"
 	"github.com/trunkboard/trunkboard/homeserver/media"
 	"github.com/trunkboard/trunkboard/homeserver/notices"
+	"github.com/trunkboard/trunkboard/homeserver/preview"
 	"github.com/trunkboard/trunkboard/homeserver/push"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/homeserver/search"
@@ -76,6 +77,7 @@ type Deps struct {
 	Delayed  *delayed.Service
 	Notices  *notices.Service
 	Search   *search.Service
+	Preview  *preview.Service // nil: links have no previews
 	Sync     *syncapi.Service
 	Presence presence.Store
 	Filters  Filters // default Accounts
@@ -151,6 +153,7 @@ func New(d Deps) *API {
 		a.routesUserData,
 		a.routesVoIP,
 		a.routesMedia,
+		a.routesPreview,
 		a.routesPush,
 		a.routesRooms,
 		a.routesEvents,

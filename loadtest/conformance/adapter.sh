@@ -17,6 +17,7 @@ settings=(
 	listen.client="$client" listen.federation="$federation" listen.https= listen.metrics=
 	tls.mode=files tls.certificate="$certificate" tls.key="$key"
 	registration.mode=open registration.shared_secret="${CP_SHARED_SECRET:-complement}"
+	media.preview_allow=127.0.0.0/8 # pages of the suite are on this machine
 	rooms.default_version=11 # the suite writes creators into power levels, which version 12 forbids
 	accounts.password_cost=minimum accounts.min_password=1 limits.enabled=false log.level=info shutdown.drain=1s
 )
