@@ -102,7 +102,7 @@ type API struct {
 	mux     *http.ServeMux
 	seconds *prometheus.HistogramVec
 	answers *prometheus.CounterVec
-	cors    map[string][]string
+	cors    map[string][]string // headers of every answer
 
 	unstable map[string]bool // unstable_features of /versions
 }
@@ -134,6 +134,8 @@ func New(d Deps) *API {
 		"Access-Control-Allow-Headers":  {"X-Requested-With, Content-Type, Authorization, Date, If-Match, If-None-Match"},
 		"Access-Control-Expose-Headers": {"ETag, Location, X-Max-Bytes, Content-Disposition"},
 		"Access-Control-Max-Age":        {"86400"},
+		// Nothing of the API is a page, though answers repeat what somebody else wrote: a browser must not look for one in them.
+		"X-Content-Type-Options": {"nosniff"},
 	}
 	if d.Metrics != nil {
 		a.seconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{

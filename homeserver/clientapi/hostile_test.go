@@ -85,14 +85,14 @@ func (s *siege) wire(st *storage.Store, change ...func(*accounts.Config, *Deps))
 	var err error
 	s.acc, err = accounts.New(ctx, st, cfg, s.clock, log)
 	must(err)
-	r, err := rooms.New(ctx, st, "test", clock, log)
+	r, err := rooms.New(ctx, st, "test", s.clock, log)
 	must(err)
 	r.UseProfiles(s.acc.NameAndAvatar)
 	keys := e2ee.New(st, "test", log, e2ee.Deps{Rooms: r, Clock: clock})
 	rules := push.New(st, clock, log)
 	here := presence.NewMem(presence.Config{}, clock)
 	sync := syncapi.New(syncapi.Deps{Store: st, Rooms: r, Keys: keys, Account: s.acc.ForSync(), Ignores: s.acc, Unread: rules, Presence: here, Clock: clock, Log: log})
-	records := calls.New(calls.Deps{Store: st, Rooms: r, Clock: clock, Log: log})
+	records := calls.New(calls.Deps{Store: st, Rooms: r, Clock: s.clock, Log: log})
 	st.Observe(func(pos int64, notes []storage.Note) {
 		rules.Observe(pos, notes)
 		sync.Observe(pos, notes)
@@ -250,7 +250,7 @@ func TestHostile(t *testing.T) {
 	at := storagetest.SQLiteURL(t)
 	s := newSiege(t, storagetest.Open(t, at))
 	s.dir = filepath.Dir(strings.TrimPrefix(at, "sqlite:"))
-	s.besiege(t, attacksOnAccounts())
+	s.besiege(t, slices.Concat(attacksOnAccounts(), attacksOnRooms(), attacksOnCalls(), attacksBySize()))
 }
 
 func TestHostileWithLimits(t *testing.T) {
