@@ -94,19 +94,23 @@ func TestARequestOfAKnownTokenAllocatesLittleAndAsksNoDatabase(t *testing.T) {
 func TestAnUnknownUserTakesAsLongAsAWrongPassword(t *testing.T) {
 	h := newHome(t, storagetest.Open(t, storagetest.SQLiteURL(t)), func(c *accounts.Config, _ *Deps) { c.Cost = accounts.CostStandard })
 	h.register("alice")
-	fastest := func(name string) time.Duration {
-		best := time.Hour
-		for range 6 {
-			started := time.Now()
-			h.login(name, "wrong horse", nil).refused(403, "M_FORBIDDEN")
-			best = min(best, time.Since(started))
+	// In turn, and the fastest of each, so that what else the machine does hits both; without the hash, nobody would be answered a
+	// hundred times quicker.
+	there, not := time.Hour, time.Hour
+	once := func(name string, best *time.Duration) {
+		started := time.Now()
+		h.login(name, "wrong horse", nil).refused(403, "M_FORBIDDEN")
+		*best = min(*best, time.Since(started))
+	}
+	var ratio float64
+	for range 20 {
+		once("alice", &there)
+		once("nobody", &not)
+		if ratio = float64(there) / float64(not); ratio > 0.7 && ratio < 1.4 {
+			return
 		}
-		return best
 	}
-	there, not := fastest("alice"), fastest("nobody")
-	if ratio := float64(there) / float64(not); ratio < 0.6 || ratio > 1.7 {
-		t.Errorf("alice %v, nobody %v", there, not)
-	}
+	t.Errorf("alice %v, nobody %v: a stranger can tell who has an account", there, not)
 }
 
 // The decoders that a stranger reaches: whatever he sends, the answer is a refusal or a success, never a failure of ours.
