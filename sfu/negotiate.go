@@ -229,6 +229,14 @@ func only(c sdp.Codec, feedback []string) sdp.Codec {
 // answer makes our side of a section.
 func (c *connection) answer(s *section) sdp.Media {
 	m := sdp.Media{Kind: s.kind, MID: s.mid, Rejected: s.media.Rejected, Direction: sdp.Inactive}
+	// The same extensions everywhere, whether they are used or not: they belong to the bundle, and a browser that was once told that
+	// one is not wanted leaves it out of sections to come.
+	for _, e := range s.media.Extmap {
+		switch e.URI {
+		case uriMID, uriRID, uriRepaired, uriLevel, uriTransport:
+			m.Extmap = append(m.Extmap, e)
+		}
+	}
 	switch {
 	case s.kind == "application" && !s.media.Rejected:
 		m.SCTPPort, m.MaxMessage = 5000, transport.MaxMessage
@@ -248,12 +256,6 @@ func (c *connection) answer(s *section) sdp.Media {
 		}
 		if rtx := rtxOf(&s.media, codec.Type); rtx != nil {
 			m.Codecs = append(m.Codecs, only(*rtx, nil))
-		}
-		for _, e := range s.media.Extmap {
-			switch e.URI {
-			case uriMID, uriRID, uriRepaired, uriLevel, uriTransport:
-				m.Extmap = append(m.Extmap, e)
-			}
 		}
 		if len(s.media.RIDs) <= forward.MaxLayers {
 			m.RIDsRecv = s.media.RIDs

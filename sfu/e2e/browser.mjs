@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Two pages with livekit-client and fake cameras meet on the SFU. Prints one line of JSON for each case.
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+
+const base = process.argv[2];
+const patience = 40_000;
+
+// The browser's own fake microphone clicks once a second, which is nobody speaking: this one hums.
+const home = await mkdtemp(join(tmpdir(), 'trunkboard-sfu-'));
+const hum = join(home, 'hum.wav');
+await writeFile(hum, wave(2, 48_000, (t) => 0.3 * Math.sin(2 * Math.PI * 300 * t) * (0.7 + 0.3 * Math.sin(2 * Math.PI * 3 * t))));
+
+/** wave makes a WAV file of 16-bit mono samples. */
+function wave(seconds, rate, at) {
+  const n = seconds * rate;
+  const b = Buffer.alloc(44 + 2 * n);
+  b.write('RIFF', 0);
+  b.writeUInt32LE(36 + 2 * n, 4);
+  b.write('WAVEfmt ', 8);
+  b.writeUInt32LE(16, 16);
+  b.writeUInt16LE(1, 20);
+  b.writeUInt16LE(1, 22);
+  b.writeUInt32LE(rate, 24);
+  b.writeUInt32LE(2 * rate, 28);
+  b.writeUInt16LE(2, 32);
+  b.writeUInt16LE(16, 34);
+  b.write('data', 36);
+  b.writeUInt32LE(2 * n, 40);
+  for (let i = 0; i < n; i++) b.writeInt16LE(Math.round(32767 * at(i / rate)), 44 + 2 * i);
+  return b;
+}
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  args: ['--no-sandbox', '--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream', `--use-file-for-fake-audio-capture=${hum}`, '--autoplay-policy=no-user-gesture-required', '--disable-features=WebRtcHideLocalIpsWithMdns'],
+});
+
+/** until repeats f until it gives something true. */
+async function until(what, f) {
+  const end = Date.now() + patience;
+  let last;
+  while (Date.now() < end) {
+    last = await f();
+    if (last) return last;
+    await new Promise((go) => setTimeout(go, 100));
+  }
+  throw new Error(`waited too long for ${what}`);
+}
+
+async function enter(identity, room, options) {
+  const page = await (await browser.newContext()).newPage();
+  page.on('pageerror', (e) => console.log(`${identity}: ${e}`));
+  if (process.env.VERBOSE) page.on('console', (m) => console.log(`${identity}: ${m.text()}`));
+  await page.goto(`${base}/page`);
+  const token = await (await fetch(`${base}/token?identity=${identity}&room=${room}`)).text();
+  const from = Date.now();
+  await page.evaluate(([url, t, o]) => window.join(url, t, o), [base.replace('http', 'ws'), token, options ?? {}]);
+  return { page, identity, took: Date.now() - from };
+}
+
+const heard = (c, what, test = () => true) => until(`${c.identity} to hear "${what}"`, async () => (await c.page.evaluate(() => window.seen)).some((e) => e.what === what && test(e)));
+const forget = (c) => c.page.evaluate(() => { window.seen.length = 0; });
+const plays = async (c, what) => {
+  const before = await c.page.evaluate(() => window.picture().frames);
+  return until(what, async () => {
+    const p = await c.page.evaluate(() => window.picture());
+    return p.width > 0 && p.frames > before + 10 ? p : null;
+  });
+};
+const sounds = async (c, from) => {
+  const first = (await c.page.evaluate((i) => window.audio(i), from)) ?? { packets: 0, energy: 0 };
+  return until(`${c.identity} to hear ${from}'s sound`, async () => {
+    const a = await c.page.evaluate((i) => window.audio(i), from);
+    return a && a.packets > first.packets + 30 && a.energy > first.energy ? a : null;
+  });
+};
+
+let failed = false;
+async function check(name, f) {
+  try {
+    const note = await f();
+    console.log(JSON.stringify({ case: name, note: note === undefined ? '' : JSON.stringify(note) }));
+  } catch (e) {
+    failed = true;
+    console.log(JSON.stringify({ case: name, error: String(e.stack ?? e) }));
+  }
+}
+
+for (const single of [true, false]) {
+  const name = single ? 'one connection' : 'two connections';
+  const options = { singlePeerConnection: single };
+  const room = single ? 'one' : 'two';
+  let a, b;
+  await check(`${name}: publish and subscribe`, async () => {
+    a = await enter('alice', room, options);
+    await a.page.evaluate(() => window.publish());
+    b = await enter('bob', room, options);
+    await heard(b, 'subscribed', (e) => e.kind === 'video' && e.from === 'alice');
+    await heard(b, 'subscribed', (e) => e.kind === 'audio' && e.from === 'alice');
+    const picture = await plays(b, 'a moving picture');
+    return { picture, sound: await sounds(b, 'alice'), cipher: await a.page.evaluate(() => window.cipher()), joined: [a.took, b.took] };
+  });
+  if (!b) continue;
+  await check(`${name}: the other way, later`, async () => {
+    await b.page.evaluate(() => window.publish());
+    await heard(a, 'subscribed', (e) => e.kind === 'video' && e.from === 'bob');
+    return { picture: await plays(a, 'a moving picture'), sound: await sounds(a, 'bob') };
+  });
+  await check(`${name}: layers change as asked`, async () => {
+    await b.page.evaluate(() => window.quality('alice', 'HIGH'));
+    const high = await until('a large picture', async () => {
+      const p = await b.page.evaluate(() => window.picture());
+      return p.width >= 960 ? p : null;
+    });
+    await b.page.evaluate(() => window.quality('alice', 'LOW'));
+    const low = await until('a small picture', async () => {
+      const p = await b.page.evaluate(() => window.picture());
+      return p.width < 640 ? p : null;
+    });
+    await plays(b, 'a moving picture');
+    const off = await until('the large layer to be switched off', async () => {
+      const l = await a.page.evaluate(() => window.layers());
+      return l.f && !l.f.active && l.q.active ? l : null;
+    });
+    await b.page.evaluate(() => window.quality('alice', 'HIGH'));
+    await until('a large picture again', async () => (await b.page.evaluate(() => window.picture())).width >= 960);
+    return { high, low, off };
+  });
+  await check(`${name}: mute`, async () => {
+    await a.page.evaluate(() => window.room.localParticipant.setMicrophoneEnabled(false));
+    await heard(b, 'muted', (e) => e.kind === 'audio' && e.from === 'alice');
+    await a.page.evaluate(() => window.room.localParticipant.setMicrophoneEnabled(true));
+    await heard(b, 'unmuted', (e) => e.kind === 'audio' && e.from === 'alice');
+    await sounds(b, 'alice');
+  });
+  await check(`${name}: speakers`, () => heard(b, 'speakers', (e) => e.who.includes('alice')));
+  await check(`${name}: data`, async () => {
+    for (const reliable of [true, false]) {
+      const text = `hello ${reliable}`;
+      await a.page.evaluate(([t, r]) => window.room.localParticipant.publishData(new TextEncoder().encode(t), { reliable: r }), [text, reliable]);
+      await heard(b, 'data', (e) => e.text === text && e.from === 'alice');
+    }
+  });
+  await check(`${name}: unsubscribe and subscribe`, async () => {
+    await forget(b);
+    await b.page.evaluate(() => window.subscribe('alice', 'camera', false));
+    await heard(b, 'unsubscribed', (e) => e.kind === 'video');
+    await b.page.evaluate(() => window.subscribe('alice', 'camera', true));
+    await heard(b, 'subscribed', (e) => e.kind === 'video');
+    return plays(b, 'a moving picture');
+  });
+  await check(`${name}: resume after the signalling broke`, async () => {
+    await forget(b);
+    await b.page.evaluate(() => window.room.simulateScenario('signal-reconnect'));
+    await heard(b, 'signalReconnecting');
+    await heard(b, 'reconnected');
+    return plays(b, 'a moving picture');
+  });
+  await check(`${name}: resume with an ICE restart`, async () => {
+    await forget(b);
+    await b.page.evaluate(() => window.room.simulateScenario('resume-reconnect'));
+    await heard(b, 'reconnected');
+    await plays(b, 'a moving picture');
+    return sounds(b, 'alice');
+  });
+  await check(`${name}: full reconnect`, async () => {
+    await forget(b);
+    await b.page.evaluate(() => window.room.simulateScenario('full-reconnect'));
+    await heard(b, 'reconnected');
+    await plays(b, 'a moving picture');
+    await plays(a, "the other's moving picture");
+  });
+  await check(`${name}: leave`, async () => {
+    await b.page.evaluate(() => window.room.disconnect());
+    await heard(a, 'left', (e) => e.who === 'bob');
+  });
+  await a.page.close();
+  await b.page.close();
+}
+await browser.close();
+await rm(home, { recursive: true });
+process.exit(failed ? 1 : 0);
