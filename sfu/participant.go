@@ -105,6 +105,7 @@ func (p *Participant) Resume(o Observer, welcome func(self Info, others []Info, 
 	}
 	welcome(p.info(), p.room.others(p), p.room.info())
 	before, p.observer = p.observer, o
+	p.room.greet(p)
 	return before, nil
 }
 

@@ -101,6 +101,7 @@ func (r *Room) Join(profile Profile, o Options, observer Observer, welcome func(
 	r.order = append(r.order, p)
 	r.visited = true
 	welcome(p, p.info(), r.others(p), r.info())
+	r.greet(p)
 	for _, other := range r.order {
 		if other != p && !profile.Permissions.Hidden {
 			other.observer.Tell(Changed{[]Info{p.info()}})
@@ -154,6 +155,13 @@ func (r *Room) others(p *Participant) (out []Info) {
 		}
 	}
 	return out
+}
+
+// greet tells p who speaks; later it hears of changes only.
+func (r *Room) greet(p *Participant) {
+	if now := r.board.Current(); len(now) > 0 {
+		p.observer.Tell(Speakers{now})
+	}
 }
 
 // tick does what is due.

@@ -94,3 +94,11 @@ func (b *Board) Change(now []Speaker) (changed []Speaker) {
 	b.told = next
 	return changed
 }
+
+// Current gives the speakers as they were told last, for somebody who has heard nothing yet.
+func (b *Board) Current() (out []Speaker) {
+	for id, level := range b.told {
+		out = append(out, Speaker{ID: id, Level: level, Active: true})
+	}
+	return out
+}

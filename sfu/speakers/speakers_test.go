@@ -61,6 +61,9 @@ func TestBoardTellsOnlyChanges(t *testing.T) {
 	if got := b.Change([]Speaker{{ID: "a", Level: 0.31, Active: true}}); len(got) != 0 {
 		t.Errorf("the same again: %v", got)
 	}
+	if got := b.Current(); !cmp.Equal(got, []Speaker{{ID: "a", Level: 0.375, Active: true}}) {
+		t.Errorf("for a newcomer: %v", got)
+	}
 	if got := b.Change(nil); !cmp.Equal(got, []Speaker{{ID: "a"}}) {
 		t.Errorf("gone: %v", got)
 	}
