@@ -22,6 +22,9 @@ import (
 func TestCoturnsClientRunsAgainstUs(t *testing.T) {
 	tool, err := exec.LookPath("turnutils_uclient")
 	if err != nil {
+		if os.Getenv("TRUNKBOARD_TEST_REQUIRED") != "" {
+			t.Fatal("turnutils_uclient is not installed (Debian package coturn); make deps installs it")
+		}
 		t.Skip("turnutils_uclient is not installed (Debian package coturn)")
 	}
 	cfg := testConfig()
