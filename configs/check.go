@@ -59,6 +59,13 @@ func (c *Config) Check() error {
 		listen("turn.tls_listen", address)
 	}
 
+	listen("sfu.listen_udp", c.SFU.ListenUDP)
+	for _, k := range c.SFU.Keys {
+		if name, secret, ok := strings.Cut(k, "="); !ok || name == "" || len(secret) < 16 {
+			fail("sfu.keys", "write name=secret, with a secret of at least 16 characters")
+		}
+	}
+
 	oneOf("tls.mode", c.TLS.Mode, TLSOff, TLSFiles, TLSSelfSigned)
 	files := c.TLS.Certificate != "" || c.TLS.Key != ""
 	switch {

@@ -41,6 +41,7 @@ type Config struct {
 	Calls        Calls        `yaml:"calls"`
 	Media        Media        `yaml:"media"`
 	TURN         TURN         `yaml:"turn"`
+	SFU          SFU          `yaml:"sfu"`
 	Log          Log          `yaml:"log"`
 	Shutdown     Shutdown     `yaml:"shutdown"`
 }
@@ -133,6 +134,14 @@ type TURN struct {
 	Relay                 Relay         `yaml:"relay"`
 	MaxAllocationsPerUser int           `yaml:"max_allocations_per_user"`
 	MaxAllocations        int           `yaml:"max_allocations"`
+}
+
+// SFU is where group calls meet.
+type SFU struct {
+	ListenUDP       string       `yaml:"listen_udp"`
+	PublicAddresses []netip.Addr `yaml:"public_addresses"`
+	Keys            []string     `yaml:"keys" secret:"text"`
+	AutoCreate      bool         `yaml:"auto_create"`
 }
 
 // Relay is the side of TURN that peers see.

@@ -178,6 +178,9 @@ func valueNode(f field) (*yaml.Node, error) {
 			if err != nil {
 				return nil, err
 			}
+			if f.secret == "text" {
+				text = mask
+			}
 			list.Content = append(list.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text})
 		}
 		return list, nil

@@ -5,7 +5,7 @@
 # limits and quotas off, cheap password hashes, loopback and private peers allowed, log level warn. Never for a server that others
 # can reach. The binary is bin/trunkboard, or what TRUNKBOARD_BIN names. From the environment:
 #	turn        LISTEN PORT RELAY SECRET REALM   STUN and TURN on LISTEN:PORT, relays on RELAY, REST credentials with SECRET
-#	sfu         LISTEN PORT KEY KEY_SECRET
+#	sfu         LISTEN PORT KEY KEY_SECRET   signalling on LISTEN:PORT at the root, media on LISTEN:MEDIA (7882)
 #	homeserver  LISTEN PORT SECRET DATA          the whole product; SECRET is that of /_synapse/admin/v1/register, DATA a folder
 # DATABASE, if set, is the homeserver's database.url; more settings may follow the plane as KEY=VALUE.
 set -euo pipefail
@@ -38,8 +38,11 @@ homeserver)
 	[ -z "${DATABASE:-}" ] || settings+=(database.url="$DATABASE")
 	;;
 sfu)
-	echo "serve.sh: sfu: not in this version" >&2
-	exit 2
+	only=(--only sfu)
+	settings+=(
+		data_dir="${DATA:-$(mktemp -d)}" listen.metrics="${METRICS:-}" listen.client="$listen:${PORT:-7880}"
+		sfu.listen_udp="$listen:${MEDIA:-7882}" sfu.keys="${KEY:-devkey}=${KEY_SECRET:-secretsecretsecretsecretsecretsecret}" sfu.auto_create=true
+	)
 	;;
 *)
 	echo "usage: serve.sh turn|sfu|homeserver [KEY=VALUE…]" >&2

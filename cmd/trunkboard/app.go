@@ -24,7 +24,7 @@ import (
 )
 
 // Parts that `serve --only` may name.
-var partNames = []string{"homeserver", "turn", "web"}
+var partNames = []string{"homeserver", "turn", "sfu", "web"}
 
 // For requests in flight, after the drain.
 const httpGrace = 5 * time.Second
@@ -45,6 +45,7 @@ type App struct {
 	authority   *authority                                           // nil unless self-signed
 	listeners   []*listener
 	relay       *relay                       // nil when it does not run here
+	conference  *conference                  // the SFU; nil when it does not run here
 	api         atomic.Pointer[http.Handler] // set when ready
 	ready       atomic.Bool
 	opened      chan struct{} // closed when ready for the first time
@@ -92,7 +93,7 @@ func New(cfg configs.Config, log *slog.Logger, parts ...string) (*App, error) {
 }
 
 func (a *App) bindAll() error {
-	for _, step := range []func() error{a.openCertificate, a.listen, a.openRelay} {
+	for _, step := range []func() error{a.openCertificate, a.listen, a.openSFU, a.openRelay} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -129,7 +130,7 @@ func (a *App) listen() error {
 	if err := a.bind("listen.metrics", l.Metrics, private, false); err != nil {
 		return err
 	}
-	if !a.has("homeserver") && !a.has("web") {
+	if !a.has("homeserver") && !a.has("web") && !a.has("sfu") {
 		return nil
 	}
 	if err := a.bind("listen.client", l.Client, public, false); err != nil {
@@ -190,6 +191,9 @@ func (a *App) Addrs() map[string]string {
 				out[key] = list[0].String()
 			}
 		}
+	}
+	if a.conference != nil {
+		out["sfu.listen_udp"] = a.conference.transport.Candidates()[len(a.cfg.SFU.PublicAddresses)].String()
 	}
 	return out
 }

@@ -24,7 +24,7 @@ const (
 	bodyTime   = 5 * time.Minute  // for all of a request: an upload of 50 MiB at 1.4 Mbit/s
 	answerTime = 10 * time.Minute // from the header's end to the answer's end: long polls and slow downloads live within it
 	idleTime   = 2 * time.Minute  // between requests: browsers ask again within it
-	maxHeader  = 32 << 10         // bytes
+	maxHeader  = 64 << 10         // bytes; LiveKit's clients send a session description in the URL
 )
 
 // server is an http.Server that a stranger cannot hold open for ever.

@@ -75,6 +75,9 @@ func (a *App) relayConfig() turn.Config {
 		Allow:     c.Relay.Allow,
 		UserQuota: quota(c.MaxAllocationsPerUser), TotalQuota: quota(c.MaxAllocations),
 	}
+	if a.conference != nil { // clients whose network lets nothing else through meet the SFU by way of the relay
+		cfg.LocalPeers = a.conference.transport.Candidates()
+	}
 	for _, r := range c.Relay.Addresses {
 		cfg.Relays = append(cfg.Relays, turn.RelayAddress(r))
 	}

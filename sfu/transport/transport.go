@@ -111,6 +111,12 @@ func (t *Transport) open() error {
 		if port != 0 && a.Port() == 0 {
 			a = netip.AddrPortFrom(a.Addr(), port)
 		}
+		// The sockets below share their port, and would share it with another program that does so: ask first whether it is free.
+		first, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(a))
+		if err != nil {
+			return fmt.Errorf("transport: listening on %s: %w", a, err)
+		}
+		_ = first.Close()
 		for range t.cfg.Loops {
 			lc := net.ListenConfig{Control: sharePort}
 			c, err := lc.ListenPacket(t.ctx, "udp", a.String())
