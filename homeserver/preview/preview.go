@@ -31,6 +31,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/trunkboard/trunkboard/homeserver/media"
+	"github.com/trunkboard/trunkboard/homeserver/outside"
 	"github.com/trunkboard/trunkboard/signalling"
 )
 
@@ -66,7 +67,7 @@ type answer struct {
 // New makes the service; allow lists ranges that may be fetched from although they are not public. Pictures are stored as uploads of
 // owner.
 func New(m *media.Service, owner string, allow []netip.Prefix, clock signalling.Clock) *Service {
-	dial := &net.Dialer{Timeout: 5 * time.Second, Control: guard{allow}.control}
+	dial := &net.Dialer{Timeout: 5 * time.Second, Control: outside.Guard{Allow: allow}.Control}
 	s := &Service{media: m, clock: clock, owner: owner, slots: make(chan struct{}, maxParallel)}
 	s.kept, _ = lru.New[string, answer](maxCached)
 	s.client = &http.Client{
