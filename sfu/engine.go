@@ -23,7 +23,15 @@ type Config struct {
 	DepartedFor     time.Duration // a room lives this long after the last one left; default 20 s
 	JoinWithin      time.Duration // a participant without a connection is removed after this; default 60 s
 	SilentFor       time.Duration // a participant whose connection is silent is removed after this; default 15 s
+	Watcher         Watcher       // may be nil
 	Log             *slog.Logger
+}
+
+// Watcher hears of everybody who comes into a room and goes out of it, in order: of the hidden too. It is called with the room locked, so
+// it must neither block nor call back. A participant that is replaced by another of its identity goes before the other comes.
+type Watcher interface {
+	Came(room, identity, sid string)
+	Went(room, identity, sid string, reason Reason)
 }
 
 // Errors that callers tell apart.
@@ -112,6 +120,22 @@ func (e *Engine) Room(name string, create bool) (*Room, error) {
 	}
 	e.rooms[name] = r
 	return r, nil
+}
+
+// Remove takes the participant of that identity out of a room; false if there is none.
+func (e *Engine) Remove(room, identity string) bool {
+	e.mu.Lock()
+	r := e.rooms[room]
+	e.mu.Unlock()
+	if r == nil {
+		return false
+	}
+	p := r.Find(identity)
+	if p == nil {
+		return false
+	}
+	p.Leave(Removed)
+	return true
 }
 
 // Rooms lists the rooms.

@@ -129,6 +129,9 @@ func (p *Participant) leave(reason Reason) {
 	}
 	r := p.room
 	p.state, p.reason = Disconnected, reason
+	if w := r.engine.cfg.Watcher; w != nil {
+		w.Went(r.name, p.profile.Identity, p.sid, reason)
+	}
 	for _, s := range p.subscriptions {
 		p.unsubscribe(s.track)
 	}

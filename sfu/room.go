@@ -100,6 +100,9 @@ func (r *Room) Join(profile Profile, o Options, observer Observer, welcome func(
 	r.members[profile.Identity] = p
 	r.order = append(r.order, p)
 	r.visited = true
+	if w := r.engine.cfg.Watcher; w != nil {
+		w.Came(r.name, profile.Identity, p.sid)
+	}
 	welcome(p, p.info(), r.others(p), r.info())
 	r.greet(p)
 	for _, other := range r.order {

@@ -43,6 +43,9 @@ type Config struct {
 	Keys   Keys
 	// AutoCreate lets everybody with a token make the room it names; without it the room must exist or the token allow to create it.
 	AutoCreate bool
+	// Admit is asked before somebody with a good token joins or comes back; may be nil. With create the room is made if need be. Its
+	// error is shown to the client.
+	Admit func(ctx context.Context, c *Claims) (create bool, err error)
 	// ICEServers gives the servers for a participant; may be nil.
 	ICEServers func(identity string) []ICEServer
 	// Version is told to clients; it must not be empty. Region may be.
@@ -156,7 +159,15 @@ func (s *Server) check(r *http.Request, single bool) (*join, error) {
 	if j.request.GetReconnect() {
 		j.resuming = j.request.GetParticipantSid()
 	}
-	j.room, err = s.cfg.Engine.Room(c.Video.Room, s.cfg.AutoCreate || c.Video.RoomCreate)
+	create := s.cfg.AutoCreate || c.Video.RoomCreate
+	if s.cfg.Admit != nil {
+		admitted, err := s.cfg.Admit(r.Context(), c)
+		if err != nil {
+			return nil, &refusal{http.StatusForbidden, err.Error()}
+		}
+		create = create || admitted
+	}
+	j.room, err = s.cfg.Engine.Room(c.Video.Room, create)
 	switch {
 	case errors.Is(err, sfu.ErrNoRoom):
 		return nil, &refusal{http.StatusNotFound, noRoom}

@@ -42,6 +42,8 @@ type Claims struct {
 	Metadata   string            `json:"metadata,omitempty"`
 	Attributes map[string]string `json:"attributes,omitempty"`
 	Video      *Grant            `json:"video,omitempty"`
+	// Holder is what the issuer wants to find again when the token is used; nobody else reads it.
+	Holder string `json:"holder,omitempty"`
 }
 
 var errToken = errors.New("livekit: invalid token")
