@@ -156,7 +156,12 @@ func (s *Service) SetPassword(ctx context.Context, userID, password string, othe
 	if others {
 		which = othersThan(userID, keep)
 	}
-	return noUser(s.deleteDevices(ctx, userID, which, func(tx *storage.Tx) error { return tx.SetPasswordHash(userID, hash) }))
+	return noUser(s.deleteDevices(ctx, userID, which, func(tx *storage.Tx) error {
+		if err := tx.DropLoginTokens(userID); err != nil {
+			return err
+		}
+		return tx.SetPasswordHash(userID, hash)
+	}))
 }
 
 // Deactivate ends an account for good: nobody logs in to it, its devices and data go, and its user leaves all rooms. erase asks that
@@ -180,6 +185,13 @@ func (s *Service) Deactivate(ctx context.Context, userID string, erase bool) err
 // SetLocked locks an account, which may then only log out, or opens it again. Errors: M_NOT_FOUND.
 func (s *Service) SetLocked(ctx context.Context, userID string, locked bool) error {
 	err := noUser(s.store.Write(ctx, func(tx *storage.Tx) error { return tx.SetLocked(userID, locked) }))
+	s.Forget(userID)
+	return err
+}
+
+// SetSuspended suspends an account, which may then look but not act, or lifts that. Errors: M_NOT_FOUND.
+func (s *Service) SetSuspended(ctx context.Context, userID string, suspended bool) error {
+	err := noUser(s.store.Write(ctx, func(tx *storage.Tx) error { return tx.SetSuspended(userID, suspended) }))
 	s.Forget(userID)
 	return err
 }

@@ -212,6 +212,9 @@ func (s *Service) Refresh(ctx context.Context, token string) (Tokens, error) {
 		if u.Deactivated {
 			return storage.ErrNotFound
 		}
+		if u.Locked {
+			return ErrLocked // nothing new for him until somebody opens it again
+		}
 		*g = grant{Tokens: Tokens{UserID: t.UserID, DeviceID: t.DeviceID}}
 		if t.Spent {
 			reused = true

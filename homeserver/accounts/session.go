@@ -16,12 +16,13 @@ import (
 
 // Session is who makes a request: what an access token stands for.
 type Session struct {
-	UserID   string // "@alice:example.org"
-	DeviceID string
-	Guest    bool          // an account without a password, allowed to look and little else
-	Admin    bool          // may use the admin API
-	Locked   bool          // may do nothing but log out
-	seen     *atomic.Int64 // when the device was last noted as seen, in milliseconds
+	UserID    string // "@alice:example.org"
+	DeviceID  string
+	Guest     bool          // an account without a password, allowed to look and little else
+	Admin     bool          // may use the admin API
+	Locked    bool          // may do nothing but log out
+	Suspended bool          // may look, but not act
+	seen      *atomic.Int64 // when the device was last noted as seen, in milliseconds
 }
 
 // seenEvery is how often a device's last-seen time moves, at most.
@@ -73,7 +74,7 @@ func (s *Service) loadSession(ctx context.Context, hash tokenHash, now time.Time
 		}
 	}
 	c := &cachedSession{
-		Session: Session{UserID: t.UserID, DeviceID: t.DeviceID, Guest: t.Guest, Admin: t.Admin, Locked: t.Locked, seen: new(atomic.Int64)},
+		Session: Session{UserID: t.UserID, DeviceID: t.DeviceID, Guest: t.Guest, Admin: t.Admin, Locked: t.Locked, Suspended: t.Suspended, seen: new(atomic.Int64)},
 		until:   now.Add(s.cfg.CacheTime), expires: t.ExpiresTS,
 	}
 	c.seen.Store(t.SeenTS)

@@ -50,14 +50,21 @@ func (a *API) routesAccounts() {
 		"m.set_avatar_url":  enabled(true),
 		"m.profile_fields":  enabled(true),
 		"m.3pid_changes":    enabled(false),
-		"m.get_login_token": enabled(false),
+		"m.get_login_token": enabled(true),
 	}
 	if a.Delayed != nil {
 		limits := map[string]int64{"max_delay_ms": delayed.MaxDelay.Milliseconds(), "max_scheduled": delayed.MaxScheduled}
 		can["org.matrix.msc4140.delayed_events"], can["m.delayed_events"] = limits, limits
 	}
 	capabilities := mustEncode(map[string]any{"capabilities": can})
-	a.route("GET /_matrix/client/v3/capabilities", AnyUser, "requests", func(*Request) (any, error) { return capabilities, nil })
+	can["m.account_moderation"] = map[string]bool{"lock": true, "suspend": true}
+	ofAdmins := mustEncode(map[string]any{"capabilities": can})
+	a.route("GET /_matrix/client/v3/capabilities", AnyUser, "requests", func(r *Request) (any, error) {
+		if r.Admin {
+			return ofAdmins, nil
+		}
+		return capabilities, nil
+	})
 
 	a.route("GET /_synapse/admin/v1/register", Open, "requests", func(*Request) (any, error) {
 		nonce, err := a.Accounts.SharedSecretNonce()

@@ -277,7 +277,7 @@ func TestWrongLogInsAreRefusedAlike(t *testing.T) {
 		h.login("alice", pw, map[string]any{"device_id": strings.Repeat("d", 300)}).refused(400, "M_INVALID_PARAM")
 		h.login("alice", pw, map[string]any{"initial_device_display_name": strings.Repeat("d", 300)}).refused(413, "M_TOO_LARGE")
 		for body, code := range map[string]string{
-			`{}`: "M_UNKNOWN", `{"type":"m.login.token","token":"x"}`: "M_UNKNOWN", `{"type":7}`: "M_BAD_JSON", `[]`: "M_BAD_JSON", ``: "M_NOT_JSON",
+			`{}`: "M_UNKNOWN", `{"type":"m.login.token"}`: "M_MISSING_PARAM", `{"type":"m.login.magic","token":"x"}`: "M_UNKNOWN", `{"type":7}`: "M_BAD_JSON", `[]`: "M_BAD_JSON", ``: "M_NOT_JSON",
 			`{"type":"m.login.password"}`:                                                                   "M_MISSING_PARAM",
 			`{"type":"m.login.password","user":"alice"}`:                                                    "M_MISSING_PARAM",
 			`{"type":"m.login.password","identifier":{"type":"m.id.phone"},"password":"x"}`:                 "M_UNKNOWN",

@@ -105,6 +105,8 @@ type API struct {
 	cors    map[string][]string // headers of every answer
 
 	unstable map[string]bool // unstable_features of /versions
+
+	notSuspended map[string]bool // patterns of forbiddenToSuspended
 }
 
 // New makes the API.
@@ -126,7 +128,7 @@ func New(d Deps) *API {
 			d.Marks = d.Accounts
 		}
 	}
-	a := &API{Deps: d, mux: http.NewServeMux(), unstable: map[string]bool{}}
+	a := &API{Deps: d, mux: http.NewServeMux(), unstable: map[string]bool{}, notSuspended: forbiddenToSuspended()}
 	// Client-server API, "Web browser clients". No credentials mode: tokens travel in a header, so any origin may ask.
 	a.cors = map[string][]string{
 		"Access-Control-Allow-Origin":   {"*"},
@@ -150,6 +152,8 @@ func New(d Deps) *API {
 	for _, routes := range []func(){
 		a.routesLogin,
 		a.routesAccounts,
+		a.routesModeration,
+		a.routesThirdParty,
 		a.routesDevices,
 		a.routesProfile,
 		a.routesUserData,
@@ -316,6 +320,15 @@ func (a *API) route(pattern string, access Access, op string, handler Handler) {
 		seconds = a.seconds.WithLabelValues(pattern)
 		for i := 1; i < len(answers); i++ {
 			answers[i] = a.answers.WithLabelValues(pattern, fmt.Sprintf("%dxx", i))
+		}
+	}
+	if a.notSuspended[pattern] {
+		may := handler
+		handler = func(r *Request) (any, error) {
+			if r.Suspended {
+				return nil, errSuspended
+			}
+			return may(r)
 		}
 	}
 	a.mux.HandleFunc(pattern, func(w http.ResponseWriter, hr *http.Request) {

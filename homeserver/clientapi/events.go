@@ -135,7 +135,20 @@ func (a *API) redact(r *Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.Suspended && !a.wrote(r, r.PathValue("room"), r.PathValue("event")) {
+		return nil, errSuspended
+	}
 	return a.append(r, rooms.Draft{Sender: r.UserID, Device: r.DeviceID, TxnID: r.PathValue("txn"), Type: "m.room.redaction", Content: content, Redacts: r.PathValue("event")})
+}
+
+// wrote says that the caller is the sender of an event.
+func (a *API) wrote(r *Request, roomID, eventID string) bool {
+	room, err := a.Rooms.Room(r.Context(), roomID)
+	if err != nil {
+		return false
+	}
+	e, err := room.Event(r.Context(), eventID)
+	return err == nil && e.Sender() == r.UserID
 }
 
 func (a *API) sendState(r *Request) (any, error) {

@@ -192,7 +192,7 @@ func attacksOnAccounts() []attack {
 				s.do("POST", "/v3/login", "", map[string]any{"type": "m.login.password", "identifier": id, "password": pw}).oneOf("M_FORBIDDEN", "M_UNKNOWN", "M_INVALID_PARAM")
 			}
 			for _, typ := range []string{"m.login.token", "m.login.sso", "m.login.application_service", "m.login.dummy", ""} {
-				s.do("POST", "/v3/login", "", map[string]any{"type": typ, "token": "x", "user": "alice", "identifier": map[string]any{"type": "m.id.user", "user": "alice"}}).oneOf("M_UNKNOWN", "M_MISSING_PARAM", "M_INVALID_PARAM")
+				s.do("POST", "/v3/login", "", map[string]any{"type": typ, "token": "x", "user": "alice", "identifier": map[string]any{"type": "m.id.user", "user": "alice"}}).oneOf("M_UNKNOWN", "M_MISSING_PARAM", "M_INVALID_PARAM", "M_FORBIDDEN")
 			}
 		}},
 		{"C11 whoever is deactivated stays out", func(s *siege) {

@@ -12,14 +12,17 @@ func (a *API) routesLogin() {
 	if a.Accounts == nil {
 		return
 	}
-	flows := mustEncode(map[string]any{"flows": []map[string]string{{"type": accounts.StagePassword}}})
+	flows := mustEncode(map[string]any{"flows": []map[string]any{{"type": accounts.StagePassword}, {"type": loginToken, "get_login_token": true}}})
 	a.route("GET /_matrix/client/v3/login", Open, "requests", func(*Request) (any, error) { return flows, nil })
 	a.route("POST /_matrix/client/v3/login", Open, "login", a.login)
+	a.route("POST /_matrix/client/v1/login/get_token", Token, "login", a.getLoginToken)
 	a.route("POST /_matrix/client/v3/refresh", Open, "requests", a.refresh)
 	a.route("POST /_matrix/client/v3/logout", AnyUser, "requests", a.logout)
 	a.route("POST /_matrix/client/v3/logout/all", AnyUser, "requests", a.logoutAll)
 	a.route("GET /_matrix/client/v3/account/whoami", AnyUser, "requests", a.whoami)
 }
+
+const loginToken = "m.login.token"
 
 func (a *API) login(r *Request) (any, error) {
 	var in struct {
@@ -27,12 +30,24 @@ func (a *API) login(r *Request) (any, error) {
 		Identifier  *accounts.Identifier `json:"identifier"`
 		User        string               `json:"user"` // older form of identifier
 		Password    *string              `json:"password"`
+		Token       string               `json:"token"`
 		DeviceID    string               `json:"device_id"`
 		DisplayName string               `json:"initial_device_display_name"`
 		Refresh     bool                 `json:"refresh_token"`
 	}
 	if err := r.Decode(&in); err != nil {
 		return nil, err
+	}
+	device := accounts.Login{DeviceID: in.DeviceID, DisplayName: in.DisplayName, Refresh: in.Refresh}
+	if in.Type == loginToken {
+		if in.Token == "" {
+			return nil, signalling.MissingParam("token is needed")
+		}
+		t, err := a.Accounts.LoginByToken(r.Context(), in.Token, device)
+		if err != nil {
+			return nil, err
+		}
+		return a.tokens(t, true), nil
 	}
 	if in.Type != accounts.StagePassword {
 		return nil, signalling.Refuse(400, "M_UNKNOWN", "this server does not know that way of logging in; GET on the same path lists the ways")
@@ -56,11 +71,29 @@ func (a *API) login(r *Request) (any, error) {
 			return nil, err
 		}
 	}
-	t, err := a.Accounts.LoginPassword(r.Context(), typed, *in.Password, accounts.Login{DeviceID: in.DeviceID, DisplayName: in.DisplayName, Refresh: in.Refresh})
+	t, err := a.Accounts.LoginPassword(r.Context(), typed, *in.Password, device)
 	if err != nil {
 		return nil, err
 	}
 	return a.tokens(t, true), nil
+}
+
+// getLoginToken makes a token that logs another device in. It asks who is there every time: no authentication of before counts.
+func (a *API) getLoginToken(r *Request) (any, error) {
+	var in struct {
+		Auth *accounts.Auth `json:"auth"`
+	}
+	if err := r.DecodeIfAny(&in); err != nil {
+		return nil, err
+	}
+	if err := r.confirm("make a log-in token", in.Auth); err != nil {
+		return nil, err
+	}
+	token, err := a.Accounts.LoginToken(r.Context(), r.UserID)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"login_token": token, "expires_in_ms": accounts.LoginTokenTime.Milliseconds()}, nil
 }
 
 // tokens is the answer of a log-in, a registration or a refresh.

@@ -21,6 +21,7 @@ type User struct {
 	Admin        bool
 	Deactivated  bool
 	Locked       bool
+	Suspended    bool
 	Type         string // "", "bot", "support"
 	DisplayName  string
 	AvatarURL    string
@@ -36,12 +37,12 @@ type Device struct {
 	SeenIP      string
 }
 
-const userColumns = `user_id, password_hash, created_ts, is_guest, is_admin, deactivated, locked, user_type, display_name, avatar_url, profile`
+const userColumns = `user_id, password_hash, created_ts, is_guest, is_admin, deactivated, locked, suspended, user_type, display_name, avatar_url, profile`
 
 func (u *User) dest() ([]any, func()) {
-	var guest, admin, deactivated, locked int64
-	return []any{&u.ID, &u.PasswordHash, &u.CreatedTS, &guest, &admin, &deactivated, &locked, &u.Type, &u.DisplayName, &u.AvatarURL, &u.Profile}, func() {
-		u.Guest, u.Admin, u.Deactivated, u.Locked = guest != 0, admin != 0, deactivated != 0, locked != 0
+	var guest, admin, deactivated, locked, suspended int64
+	return []any{&u.ID, &u.PasswordHash, &u.CreatedTS, &guest, &admin, &deactivated, &locked, &suspended, &u.Type, &u.DisplayName, &u.AvatarURL, &u.Profile}, func() {
+		u.Guest, u.Admin, u.Deactivated, u.Locked, u.Suspended = guest != 0, admin != 0, deactivated != 0, locked != 0, suspended != 0
 	}
 }
 
@@ -126,13 +127,18 @@ func (tx *Tx) SetLocked(userID string, locked bool) error {
 	return touched(tx.Exec(`UPDATE users SET locked = $2 WHERE user_id = $1 AND deactivated = 0`, userID, flag(locked)))
 }
 
+// SetSuspended suspends an account, or lifts that; ErrNotFound.
+func (tx *Tx) SetSuspended(userID string, suspended bool) error {
+	return touched(tx.Exec(`UPDATE users SET suspended = $2 WHERE user_id = $1 AND deactivated = 0`, userID, flag(suspended)))
+}
+
 // Deactivate ends an account for good: nobody can log in to it, and it says nothing about anybody; ErrNotFound.
 func (tx *Tx) Deactivate(userID string) error {
 	err := touched(tx.Exec(`UPDATE users SET deactivated = 1, password_hash = '', is_admin = 0, display_name = '', avatar_url = '', profile = NULL WHERE user_id = $1`, userID))
 	if err != nil {
 		return err
 	}
-	for _, q := range []string{`DELETE FROM filters WHERE user_id = $1`, `DELETE FROM account_data WHERE user_id = $1`} {
+	for _, q := range []string{`DELETE FROM filters WHERE user_id = $1`, `DELETE FROM account_data WHERE user_id = $1`, `DELETE FROM login_tokens WHERE user_id = $1`} {
 		if _, err := tx.Exec(q, userID); err != nil {
 			return err
 		}
@@ -261,6 +267,7 @@ func (tx *Tx) PruneAccounts(now, tokens int64) error {
 	for _, q := range []string{
 		`DELETE FROM used_nonces WHERE expires_ts < $1`,
 		`DELETE FROM uia_stages WHERE expires_ts < $1`,
+		`DELETE FROM login_tokens WHERE expires_ts < $1`,
 		`DELETE FROM registration_tokens WHERE expires_ts > 0 AND expires_ts < $1`,
 	} {
 		if _, err := tx.Exec(q, now); err != nil {

@@ -15,18 +15,19 @@ type AccessToken struct {
 	Parent           []byte // refresh token that it was given for; nil once it has been used
 	Guest, Admin     bool
 	Locked           bool
+	Suspended        bool
 	SeenTS           int64 // of the device
 }
 
 // AccessToken finds a token by its SHA-256; ErrNotFound.
 func (s *Store) AccessToken(ctx context.Context, hash []byte) (AccessToken, error) {
 	t := AccessToken{Hash: hash}
-	var guest, admin, locked int64
-	err := s.row(ctx, []any{&t.UserID, &t.DeviceID, &t.ExpiresTS, &t.Parent, &guest, &admin, &locked, &t.SeenTS},
-		`SELECT t.user_id, t.device_id, t.expires_ts, t.parent, u.is_guest, u.is_admin, u.locked, d.seen_ts
+	var guest, admin, locked, suspended int64
+	err := s.row(ctx, []any{&t.UserID, &t.DeviceID, &t.ExpiresTS, &t.Parent, &guest, &admin, &locked, &suspended, &t.SeenTS},
+		`SELECT t.user_id, t.device_id, t.expires_ts, t.parent, u.is_guest, u.is_admin, u.locked, u.suspended, d.seen_ts
 		FROM access_tokens t JOIN users u ON u.user_id = t.user_id JOIN devices d ON d.user_id = t.user_id AND d.device_id = t.device_id
 		WHERE t.token_hash = $1 AND u.deactivated = 0`, hash)
-	t.Guest, t.Admin, t.Locked = guest != 0, admin != 0, locked != 0
+	t.Guest, t.Admin, t.Locked, t.Suspended = guest != 0, admin != 0, locked != 0, suspended != 0
 	return t, err
 }
 
@@ -86,6 +87,24 @@ func (tx *Tx) DropSuccessors(hash []byte) ([][]byte, error) {
 		return nil, err
 	}
 	return tx.hashes(`DELETE FROM access_tokens WHERE parent = $1 RETURNING token_hash`, hash)
+}
+
+// InsertLoginToken stores the hash of a token that logs its user in once.
+func (tx *Tx) InsertLoginToken(hash []byte, userID string, expires int64) error {
+	_, err := tx.Exec(`INSERT INTO login_tokens (token_hash, user_id, expires_ts) VALUES ($1, $2, $3)`, hash, userID, expires)
+	return err
+}
+
+// SpendLoginToken uses a log-in token up and gives its user; ErrNotFound when it is not there, used or expired.
+func (tx *Tx) SpendLoginToken(hash []byte, now int64) (userID string, err error) {
+	err = tx.Row([]any{&userID}, `DELETE FROM login_tokens WHERE token_hash = $1 AND expires_ts > $2 RETURNING user_id`, hash, now)
+	return userID, err
+}
+
+// DropLoginTokens takes back the log-in tokens of a user.
+func (tx *Tx) DropLoginTokens(userID string) error {
+	_, err := tx.Exec(`DELETE FROM login_tokens WHERE user_id = $1`, userID)
+	return err
 }
 
 // DropTokens ends every token of a device, or with "" of all devices of the user but one (except, which may be ""). It returns the
