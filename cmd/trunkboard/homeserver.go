@@ -50,6 +50,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		return nil, fmt.Errorf("rooms.default_version: %w", err)
 	}
 	room.UseProfiles(acc.NameAndAvatar)
+	room.UseInvitePolicy(acc.MayInvite)
 	keys := e2ee.New(store, a.cfg.ServerName, a.log.With("part", "e2ee"), e2ee.Deps{Rooms: room, Clock: clock})
 	here, err := a.openPresence(clock)
 	if err != nil {
@@ -59,7 +60,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	acc.Hook(accounts.Hooks{DeviceDeleted: rules.DeviceDeleted})
 	a.running = append(a.running, component{name: "push", run: rules.Run})
 	sync := syncapi.New(syncapi.Deps{
-		Store: store, Rooms: room, Keys: keys, Account: withPushRules{acc.ForSync(), rules}, Ignores: acc, Unread: rules, Presence: here, Clock: clock, Log: a.log.With("part", "sync"),
+		Store: store, Rooms: room, Keys: keys, Account: withPushRules{acc.ForSync(), rules}, Ignores: acc, Invites: acc, Unread: rules, Presence: here, Clock: clock, Log: a.log.With("part", "sync"),
 	})
 	records := calls.New(calls.Deps{
 		Config: calls.Config{RetentionDays: a.cfg.Calls.RetentionDays}, Store: store, Rooms: room, Clock: clock, Log: a.log.With("part", "calls"), Metrics: a.meters.registry,

@@ -305,3 +305,38 @@ func FuzzUnseal(f *testing.F) {
 		}
 	})
 }
+
+func FuzzWildcardsEndInTime(f *testing.F) {
+	f.Add("*a*b?", "aab")
+	f.Add("", "")
+	f.Add("**?", "é")
+	f.Fuzz(func(t *testing.T, pattern, text string) {
+		work := inviteWork
+		got := wildcard(pattern, text, &work)
+		if work < 0 {
+			return // it gave up, as it should
+		}
+		if want := slowWildcard([]byte(pattern), []byte(text), map[[2]int]bool{}); got != want {
+			t.Errorf("%q on %q: %v, want %v", pattern, text, got, want)
+		}
+	})
+}
+
+// slowWildcard is wildcard as one would explain it; lost are the places that were tried in vain.
+func slowWildcard(pattern, text []byte, lost map[[2]int]bool) bool {
+	at := [2]int{len(pattern), len(text)}
+	if lost[at] {
+		return false
+	}
+	ok := false
+	switch {
+	case len(pattern) == 0:
+		ok = len(text) == 0
+	case pattern[0] == '*':
+		ok = slowWildcard(pattern[1:], text, lost) || len(text) > 0 && slowWildcard(pattern, text[1:], lost)
+	case len(text) > 0 && (pattern[0] == '?' || pattern[0] == text[0]):
+		ok = slowWildcard(pattern[1:], text[1:], lost)
+	}
+	lost[at] = !ok
+	return ok
+}

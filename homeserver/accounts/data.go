@@ -55,8 +55,11 @@ func (s *Service) changeAccountData(ctx context.Context, userID, roomID, typ str
 		if len(content) > MaxAccountData {
 			return signalling.TooLarge("a piece of account data may have %d bytes", MaxAccountData)
 		}
-		if typ == ignoreType {
+		switch typ {
+		case ignoreType:
 			tx.After(func() { s.ignore.changed(userID) })
+		case inviteType, inviteType4380, inviteFilterType:
+			tx.After(func() { s.invites.changed(userID) })
 		}
 		fresh, err := tx.PutAccountData(storage.AccountData{UserID: userID, RoomID: roomID, Type: typ, Content: content, Pos: pos})
 		if err != nil || !fresh {

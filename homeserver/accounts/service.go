@@ -67,6 +67,7 @@ type Service struct {
 	hooks []Hooks
 
 	ignore   *ignoreLists
+	invites  *invitePolicies
 	sessions *lru.Cache[tokenHash, *cachedSession]
 	cacheMu  sync.Mutex   // orders additions to sessions and ends of tokens
 	epoch    atomic.Int64 // counts ends of tokens
@@ -98,7 +99,7 @@ func New(ctx context.Context, store *storage.Store, cfg Config, clock signalling
 	if err != nil {
 		return nil, fmt.Errorf("password hashing: %w", err)
 	}
-	s := &Service{cfg: cfg, store: store, clock: clock, log: log, hasher: h, key: key, sightings: map[seenDevice]sighting{}, ignore: newIgnoreLists()}
+	s := &Service{cfg: cfg, store: store, clock: clock, log: log, hasher: h, key: key, sightings: map[seenDevice]sighting{}, ignore: newIgnoreLists(), invites: newInvitePolicies()}
 	s.sessions, _ = lru.New[tokenHash, *cachedSession](sessionCache)
 	s.filters, _ = lru.New[[32]byte, *filter.Filter](1024)
 	s.filterIDs, _ = lru.New[filterKey, [32]byte](sessionCache)

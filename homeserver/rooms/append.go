@@ -201,6 +201,11 @@ func (r *Room) plan(ctx context.Context, head *Head, d Draft) (p planned, same s
 	if err := event.Authorise(e, state); err != nil {
 		return p, "", err
 	}
+	if d.Type == "m.room.member" && e.Membership() == "invite" {
+		if err := r.s.MayInvite(ctx, *d.StateKey, d.Sender); err != nil {
+			return p, "", err
+		}
+	}
 	if d.Type == "m.room.redaction" {
 		if p.redact, err = r.redaction(ctx, e, state, true); err != nil {
 			return p, "", err

@@ -20,6 +20,21 @@ type Profile func(ctx context.Context, user string) (displayname, avatarURL *str
 // UseProfiles says where profiles of local users come from. Call it before the first request.
 func (s *Service) UseProfiles(p Profile) { s.profile = p }
 
+// InvitePolicy refuses an invite of a local user that he does not want.
+type InvitePolicy func(ctx context.Context, user, sender string) error
+
+// UseInvitePolicy says who may invite local users. Call it before the first request.
+func (s *Service) UseInvitePolicy(p InvitePolicy) { s.invitable = p }
+
+// MayInvite checks whether user, when he is of this server, lets sender invite him. Append asks it; whoever takes invites from other
+// servers must.
+func (s *Service) MayInvite(ctx context.Context, user, sender string) error {
+	if s.invitable == nil || user == sender || event.ServerOf(user) != s.signer.Server {
+		return nil
+	}
+	return s.invitable(ctx, user, sender)
+}
+
 // MemberContent makes the content of a member event of a local user, with the profile filled in. extra is added to it; its
 // "membership" does not count.
 func (s *Service) MemberContent(ctx context.Context, user, membership, reason string, extra json.RawMessage) (json.RawMessage, error) {

@@ -48,9 +48,10 @@ type Service struct {
 	clock  signalling.Clock
 	log    *slog.Logger
 
-	profile Profile
-	created atomic.Int64 // newest createTime, in milliseconds
-	version event.Version
+	profile   Profile
+	invitable InvitePolicy
+	created   atomic.Int64 // newest createTime, in milliseconds
+	version   event.Version
 
 	mu      sync.Mutex
 	rooms   map[string]*Room

@@ -30,7 +30,8 @@ type answer struct {
 
 	something bool // there is news: do not wait
 	ignored   map[string]struct{}
-	present   map[string]bool // users whose presence is in the answer
+	unwanted  func(sender string) bool // whose invites are hidden; nil until hidesInvite asks
+	present   map[string]bool          // users whose presence is in the answer
 
 	join, invite, knock, leave []byte // members of the objects of that name
 	presence                   []byte
@@ -156,6 +157,23 @@ func list(to []byte, element ...[]byte) []byte {
 func (a *answer) room(section *[]byte, id string, body []byte) {
 	*section = list(*section, event.AppendString(nil, id), []byte{':'}, body)
 	a.something = true
+}
+
+// hidesInvite says that the reader is not to see an invite of sender: he ignores him, or takes no invites from him.
+func (a *answer) hidesInvite(sender string) (bool, error) {
+	if _, ok := a.ignored[sender]; ok {
+		return true, nil
+	}
+	if a.unwanted == nil && a.s.Invites != nil {
+		var err error
+		if a.unwanted, err = a.s.Invites.HidesInvites(a.ctx, a.q.User); err != nil {
+			return false, err
+		}
+	}
+	if a.unwanted == nil {
+		a.unwanted = func(string) bool { return false }
+	}
+	return a.unwanted(sender), nil
 }
 
 // ignores says that the reader does not want to hear of e: "Ignoring Users" takes away events of ignored users that are not state.

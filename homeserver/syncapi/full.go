@@ -397,7 +397,7 @@ func (a *answer) stripped(r *rooms.Room, section *[]byte, name string) error {
 	return nil
 }
 
-// strippedEvents writes the stripped state of a room that the reader is invited to or knocks at; nil when he ignores who invites.
+// strippedEvents writes the stripped state of a room that the reader is invited to or knocks at; nil when he does not want to see who invites.
 func (a *answer) strippedEvents(r *rooms.Room) ([]byte, error) {
 	head := r.Head()
 	b := make([]byte, 0, 2048)
@@ -423,8 +423,8 @@ func (a *answer) strippedEvents(r *rooms.Room) ([]byte, error) {
 		return nil, err
 	}
 	if own != nil && own.Sender() != a.q.User {
-		if _, ok := a.ignored[own.Sender()]; ok {
-			return nil, nil // an invite of somebody whom the reader ignores
+		if hidden, err := a.hidesInvite(own.Sender()); err != nil || hidden && own.Membership() == "invite" {
+			return nil, err
 		}
 		inviter, err := r.State(a.ctx, head, "m.room.member", own.Sender())
 		if err != nil {

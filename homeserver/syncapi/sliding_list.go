@@ -69,6 +69,13 @@ func (a *slide) entries() ([]*listed, error) {
 		rest = append(rest, id)
 		switch m.Membership {
 		case "join", "invite", "knock":
+			if m.Membership == "invite" {
+				if hidden, err := a.hidesInvite(m); err != nil {
+					return nil, err
+				} else if hidden {
+					continue
+				}
+			}
 			f, err := a.s.roomFacts(a.ctx, m.RoomNID, id)
 			if errors.Is(err, rooms.ErrNoRoom) {
 				continue

@@ -3,12 +3,14 @@
 package syncapi
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/tidwall/gjson"
 
 	"github.com/trunkboard/trunkboard/homeserver/event"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
+	"github.com/trunkboard/trunkboard/homeserver/storage"
 )
 
 // Rooms that the user is not in: what may be told of them is little, and nothing that came after he left.
@@ -28,6 +30,22 @@ func (a *slide) invited(m *match, p, n *sent) (*SlidingRoom, error) {
 		return nil, err
 	}
 	return &SlidingRoom{Initial: true, Stripped: events, Bump: m.bump, Joined: -1, Invited: -1}, nil
+}
+
+// hidesInvite says that the user is not to see an invite.
+func (a *slide) hidesInvite(m storage.Membership) (bool, error) {
+	r, err := a.s.Rooms.Room(a.ctx, m.RoomID)
+	if errors.Is(err, rooms.ErrNoRoom) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	own, err := r.ByRef(a.ctx, rooms.Ref{NID: m.EventNID})
+	if err != nil || own == nil {
+		return false, err
+	}
+	return a.v2.hidesInvite(own.Sender())
 }
 
 // left tells of a room that the user left, was kicked or banned from: what happened up to that moment, and nothing after it.

@@ -66,13 +66,19 @@ type Ignores interface {
 	Ignored(ctx context.Context, user string) (map[string]struct{}, error)
 }
 
-// Deps are the services that sync reads from. Keys, Account, Ignores, Unread and Presence may be nil.
+// Invites says whose invites a user is not to see, nil for nobody's (m.invite_permission_config).
+type Invites interface {
+	HidesInvites(ctx context.Context, user string) (func(sender string) bool, error)
+}
+
+// Deps are the services that sync reads from. Keys, Account, Ignores, Invites, Unread and Presence may be nil.
 type Deps struct {
 	Store    *storage.Store
 	Rooms    *rooms.Service
 	Keys     Keys
 	Account  AccountData
 	Ignores  Ignores
+	Invites  Invites
 	Unread   Unread
 	Presence presence.Store
 	Clock    signalling.Clock
