@@ -50,7 +50,7 @@ tools:
 
 ## Test
 
-.PHONY: test check test-go test-web test-browser test-network test-race test-long deps
+.PHONY: test check test-go test-web test-browser test-network test-race test-long interop deps
 deps: tools ## Install what the tests need: Debian packages and npm packages
 	@.ci/deps.sh
 
@@ -77,6 +77,13 @@ test-race: deps ## Run the Go tests under the race detector (needs a C compiler)
 
 test-long: deps build ## Run the long drills as well: kill -9, power cuts, soak
 	@TRUNKBOARD_TEST_LONG=1 .ci/services.sh go test -timeout 120m -v -run 'Long|Drill' ./...
+
+# Where `make interop` keeps other homeservers; outside the repository.
+INTEROP ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/trunkboard/interop
+
+interop: build ## Run rooms and calls with a real Synapse, fetched into INTEROP (root), and Dendrite if TRUNKBOARD_INTEROP_DENDRITE names a folder with it
+	@loadtest/interop/fetch.sh $(INTEROP)
+	TRUNKBOARD_INTEROP=$(INTEROP) go test -count=1 -timeout 40m -v ./loadtest/interop
 
 ## Measure and keep clean
 
