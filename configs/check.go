@@ -18,6 +18,9 @@ import (
 // allowed there and refused here, because two servers whose names differ in case only cannot be told apart by people.
 var serverName = regexp.MustCompile(`^([a-z0-9.-]{1,230}|\[[0-9a-f:.]{2,45}\])(:[0-9]{1,5})?$`)
 
+// Where others look may be any server name, with its port.
+var publicAddress = regexp.MustCompile(`^([A-Za-z0-9.-]{1,230}|\[[0-9a-fA-F:.]{2,45}\]):[0-9]{1,5}$`)
+
 // Check says what cannot work, each line with the key and what to do.
 func (c *Config) Check() error {
 	var errs []error
@@ -90,6 +93,10 @@ func (c *Config) Check() error {
 	}
 	if c.Media.MaxUpload < 1 {
 		fail("media.max_upload", "is 0; give a size such as 50MiB")
+	}
+
+	if a := c.Federation.PublicAddress; a != "" && !publicAddress.MatchString(a) {
+		fail("federation.public_address", "is %q; write host:port, such as matrix.example.org:443", a)
 	}
 
 	r := c.TURN.Relay

@@ -37,6 +37,7 @@ type Config struct {
 	Registration Registration `yaml:"registration"`
 	Accounts     Accounts     `yaml:"accounts"`
 	Rooms        Rooms        `yaml:"rooms"`
+	Federation   Federation   `yaml:"federation"`
 	Limits       Limits       `yaml:"limits"`
 	Calls        Calls        `yaml:"calls"`
 	Media        Media        `yaml:"media"`
@@ -97,6 +98,18 @@ type Rooms struct {
 	DefaultVersion string `yaml:"default_version"`
 }
 
+// Federation is how this server meets others.
+type Federation struct {
+	Enabled       bool           `yaml:"enabled"`
+	PublicAddress string         `yaml:"public_address"`
+	AllowPrivate  []netip.Prefix `yaml:"allow_private"`
+	TrustedCA     string         `yaml:"trusted_ca"`
+	AllowServers  []string       `yaml:"allow_servers"`
+	DenyServers   []string       `yaml:"deny_servers"`
+	KeyServers    []string       `yaml:"key_servers"`
+	DenyKeys      []string       `yaml:"deny_keys"`
+}
+
 // Limits are token buckets; a zero Rate is no limit.
 type Limits struct {
 	Enabled      bool `yaml:"enabled"`
@@ -109,6 +122,7 @@ type Limits struct {
 	Invites      Rate `yaml:"invites"`
 	Uploads      Rate `yaml:"uploads"`
 	Requests     Rate `yaml:"requests"`
+	Federation   Rate `yaml:"federation"`
 }
 
 // Calls says what is remembered of calls.

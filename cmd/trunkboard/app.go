@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/trunkboard/trunkboard/configs"
+	"github.com/trunkboard/trunkboard/homeserver/federation"
 )
 
 // Parts that `serve --only` may name.
@@ -47,6 +48,7 @@ type App struct {
 	relay       *relay                       // nil when it does not run here
 	conference  *conference                  // the SFU; nil when it does not run here
 	api         atomic.Pointer[http.Handler] // set when ready
+	dns         federation.DNS               // nil: the system's
 	ready       atomic.Bool
 	opened      chan struct{} // closed when ready for the first time
 	running     []component

@@ -51,9 +51,18 @@ func leavesNothing(t *testing.T) {
 // start runs an App until the test ends, or until stop is called, which gives Run's error.
 func start(t *testing.T, c configs.Config, parts ...string) (a *App, stop func() error) {
 	t.Helper()
+	return startWith(t, c, nil, parts...)
+}
+
+// startWith is start with something to be done between New and Run.
+func startWith(t *testing.T, c configs.Config, prepare func(*App), parts ...string) (a *App, stop func() error) {
+	t.Helper()
 	a, err := New(c, testLog(t), parts...)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if prepare != nil {
+		prepare(a)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})

@@ -112,15 +112,21 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	if a.relay != nil {
 		ice = a.relay
 	}
-	return clientapi.New(clientapi.Deps{
+	limiter := limit.New(clock, rates(a.cfg.Limits), 0)
+	servers, err := a.openFederation(store, room, acc, clock, limiter)
+	if err != nil {
+		return nil, err
+	}
+	users := clientapi.New(clientapi.Deps{
 		Config: clientapi.Config{
 			ServerName:     a.cfg.ServerName,
 			PublicURL:      a.publicURL(),
+			Federation:     a.cfg.Federation.PublicAddress,
 			TrustedProxies: a.cfg.Listen.TrustedProxies,
 		},
 		Log:      a.log.With("part", "api"),
 		Clock:    clock,
-		Limiter:  limit.New(clock, rates(a.cfg.Limits), 0),
+		Limiter:  limiter,
 		Metrics:  a.meters.registry,
 		Accounts: acc,
 		Media:    files,
@@ -135,7 +141,8 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		Calls:    records,
 		Presence: here,
 		ICE:      ice,
-	}), nil
+	})
+	return withServers(servers, users), nil
 }
 
 // openPresence keeps presence in this process, or shares it with the other nodes.

@@ -7,7 +7,7 @@
 # federation port HTTPS on FED_ADDR.
 set -euo pipefail
 [ $# -eq 8 ] || { echo "usage: adapter.sh SERVER_NAME DATA_DIR CS_ADDR FED_ADDR TLS_CERT TLS_KEY CA_CERT LOG_FILE" >&2; exit 2; }
-name=$1 data=$2 client=$3 federation=$4 certificate=$5 key=$6
+name=$1 data=$2 client=$3 federation=$4 certificate=$5 key=$6 authority=$7
 
 bin=${TRUNKBOARD_BIN:-$(cd "$(dirname "$0")/../.." && pwd)/bin/trunkboard}
 [ -x "$bin" ] || { echo "adapter.sh: there is no $bin; make build, or set TRUNKBOARD_BIN" >&2; exit 1; }
@@ -18,6 +18,7 @@ settings=(
 	tls.mode=files tls.certificate="$certificate" tls.key="$key"
 	registration.mode=open registration.shared_secret="${CP_SHARED_SECRET:-complement}"
 	media.preview_allow=127.0.0.0/8 # pages of the suite are on this machine
+	federation.allow_private=127.0.0.0/8 federation.trusted_ca="$authority" # and so are its other servers
 	rooms.default_version=11 # the suite writes creators into power levels, which version 12 forbids
 	accounts.password_cost=minimum accounts.min_password=1 limits.enabled=false log.level=info shutdown.drain=1s
 )

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"os"
+
+	"github.com/trunkboard/trunkboard/homeserver/accounts"
+	"github.com/trunkboard/trunkboard/homeserver/clientapi"
+	"github.com/trunkboard/trunkboard/homeserver/fedapi"
+	"github.com/trunkboard/trunkboard/homeserver/federation"
+	"github.com/trunkboard/trunkboard/homeserver/rooms"
+	"github.com/trunkboard/trunkboard/homeserver/storage"
+	"github.com/trunkboard/trunkboard/signalling"
+	"github.com/trunkboard/trunkboard/signalling/limit"
+)
+
+// openFederation makes what other servers speak with; nil when federation is off.
+func (a *App) openFederation(store *storage.Store, room *rooms.Service, acc *accounts.Service, clock signalling.Clock, limiter *limit.Limiter) (*fedapi.API, error) {
+	if !a.cfg.Federation.Enabled {
+		return nil, nil
+	}
+	f := a.cfg.Federation
+	roots, err := authorities(f.TrustedCA)
+	if err != nil {
+		return nil, fmt.Errorf("federation.trusted_ca: %w", err)
+	}
+	service := federation.New(federation.Deps{
+		Config: federation.Config{
+			Allow: f.AllowPrivate, Roots: roots, AllowServers: f.AllowServers, DenyServers: f.DenyServers, Notaries: f.KeyServers, DenyKeys: f.DenyKeys,
+		},
+		Store: store, Rooms: room, Clock: clock, Log: a.log.With("part", "federation"), DNS: a.dns,
+	})
+	a.running = append(a.running, component{name: "federation", run: service.Run})
+	version, _, _ := build()
+	return fedapi.New(fedapi.Deps{
+		Version: version, TrustedProxies: a.cfg.Listen.TrustedProxies, Log: a.log.With("part", "federation"), Limiter: limiter, Metrics: a.meters.registry,
+		Federation: service, Accounts: acc, Rooms: room,
+	}), nil
+}
+
+// authorities are the system's and those of a PEM file; nil, which stands for the system's, without a file.
+func authorities(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM form", file)
+	}
+	return pool, nil
+}
+
+// withServers sends the requests of other servers to their API and everything else to that of users.
+func withServers(servers *fedapi.API, users http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if servers != nil && fedapi.Serves(r.URL.Path) && !clientapi.Serves(r.URL.Path) {
+			servers.ServeHTTP(w, r)
+			return
+		}
+		users.ServeHTTP(w, r)
+	})
+}

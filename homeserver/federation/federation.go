@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package federation speaks with other homeservers: it finds them, knows their keys, signs what it asks them, checks what they send
+// and brings their events into the rooms. How requests travel by HTTP on our side is fedapi's business.
+//
+//	out:  Client.Do -> Resolver (well-known, SRV, port 8448) -> guarded TLS connection -> X-Matrix signature -> bounded answer
+//	in:   fedapi -> Authenticate (X-Matrix) -> Transaction -> signature, hash, ACL -> rooms.Insert, missing events fetched before
+//
+// Nothing of a stranger is believed before its signature, and no request leaves for an address that is not public unless the operator
+// opened it (Config.Allow).
+package federation
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/trunkboard/trunkboard/homeserver/event"
+	"github.com/trunkboard/trunkboard/homeserver/rooms"
+	"github.com/trunkboard/trunkboard/homeserver/storage"
+	"github.com/trunkboard/trunkboard/signalling"
+)
+
+// Config is what the operator chose.
+type Config struct {
+	Allow        []netip.Prefix // ranges that other servers may be in although they are not public
+	Roots        *x509.CertPool // authorities for other servers' certificates; nil: the system's
+	AllowServers []string       // if any, only these servers are spoken with: names, or *.suffix
+	DenyServers  []string       // these never are
+	Notaries     []string       // servers that are asked for the keys of those who do not answer
+	DenyKeys     []string       // public keys, in base64, that are known to have leaked
+}
+
+// Deps are the parts that federation leans on.
+type Deps struct {
+	Config Config
+	Store  *storage.Store
+	Rooms  *rooms.Service
+	Clock  signalling.Clock
+	Log    *slog.Logger
+	DNS    DNS // nil: the system's resolver
+}
+
+// Service is federation of one server.
+type Service struct {
+	Deps
+	Client *Client
+	Keys   *Keys
+	server string
+}
+
+// New makes the service; Run has to work for it.
+func New(d Deps) *Service {
+	if d.DNS == nil {
+		d.DNS = net.DefaultResolver
+	}
+	s := &Service{Deps: d, server: d.Rooms.Server()}
+	s.Client = newClient(d, s.Permits)
+	s.Keys = newKeys(d, s.Client)
+	return s
+}
+
+// pruneEvery is how often old transactions are forgotten.
+const (
+	pruneEvery = time.Hour
+	txnLife    = 24 * time.Hour
+)
+
+// Run tidies up until ctx ends, then closes the connections.
+func (s *Service) Run(ctx context.Context) error {
+	defer s.Client.close()
+	for {
+		if err := s.Store.Write(ctx, func(tx *storage.Tx) error {
+			return tx.PruneFederationTxns(s.Clock.Now().Add(-txnLife).UnixMilli())
+		}); err != nil && !errors.Is(err, context.Canceled) {
+			s.Log.Warn("old transactions were not forgotten", "err", err)
+		}
+		due := make(chan struct{})
+		stop := s.Clock.AfterFunc(pruneEvery, func() { close(due) })
+		select {
+		case <-ctx.Done():
+			stop()
+			return ctx.Err()
+		case <-due:
+		}
+	}
+}
+
+// Server is the name of this server.
+func (s *Service) Server() string { return s.server }
+
+// Permits says whether this server speaks with another one at all. Errors: M_FORBIDDEN, M_INVALID_PARAM.
+func (s *Service) Permits(server string) error {
+	if _, err := parseName(server); err != nil {
+		return err
+	}
+	host := hostOf(server)
+	if named(s.Config.DenyServers, host) || len(s.Config.AllowServers) > 0 && !named(s.Config.AllowServers, host) {
+		return signalling.Forbidden("this server does not speak with %s", server)
+	}
+	return nil
+}
+
+// named says whether host is in a list of names and *.suffixes.
+func named(list []string, host string) bool {
+	return slices.ContainsFunc(list, func(p string) bool {
+		p = strings.ToLower(p)
+		if suffix, ok := strings.CutPrefix(p, "*"); ok {
+			return strings.HasSuffix(host, suffix)
+		}
+		return p == host
+	})
+}
+
+// VerifyEvent checks the signatures that e must have, as of the time that it says it was made. Errors: 401 M_UNAUTHORIZED, or what
+// kept us from knowing.
+func (s *Service) VerifyEvent(ctx context.Context, e *event.Event) error {
+	for _, server := range e.Signers() {
+		if err := s.Keys.VerifyEvent(ctx, server, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
