@@ -101,6 +101,13 @@ func (a *API) schedule(r *Request, delay time.Duration, typ, txn string, stateKe
 	case typ == "m.room.create":
 		return nil, signalling.Forbidden("a room is created once")
 	}
+	sticky, err := a.sticky(r)
+	if err != nil {
+		return nil, err
+	}
+	if sticky > 0 && typ == "m.room.member" && stateKey != nil {
+		return nil, signalling.InvalidParam("a membership does not stick")
+	}
 	if _, err := a.inside(r); err != nil {
 		return nil, err
 	}
@@ -115,7 +122,7 @@ func (a *API) schedule(r *Request, delay time.Duration, typ, txn string, stateKe
 		}
 	}
 	id, err := a.Delayed.Schedule(r.Context(), delayed.Event{
-		UserID: r.UserID, DeviceID: r.DeviceID, RoomID: r.PathValue("room"), TxnID: txn, Type: typ, StateKey: stateKey, Content: content, Delay: delay,
+		UserID: r.UserID, DeviceID: r.DeviceID, RoomID: r.PathValue("room"), TxnID: txn, Type: typ, StateKey: stateKey, Content: content, Delay: delay, Sticky: sticky,
 	})
 	return map[string]string{"delay_id": id}, err
 }

@@ -4,6 +4,7 @@ package clientapi
 
 import (
 	"encoding/json"
+	"math"
 	"strings"
 	"time"
 
@@ -14,6 +15,18 @@ import (
 	"github.com/trunkboard/trunkboard/signalling"
 	"github.com/trunkboard/trunkboard/signalling/callflow"
 )
+
+// stickyParam says for how many milliseconds an event is to stick (MSC4354).
+const stickyParam = "org.matrix.msc4354.sticky_duration_ms"
+
+// sticky is how long the event of a request is to stick; 0 for one that is not.
+func (a *API) sticky(r *Request) (time.Duration, error) {
+	ms, err := r.IntParam(stickyParam, 0, 0, math.MaxInt64)
+	if err == nil && ms > event.MaxSticky.Milliseconds() {
+		err = signalling.InvalidParam("an event may stick for %d milliseconds", event.MaxSticky.Milliseconds())
+	}
+	return time.Duration(ms) * time.Millisecond, err
+}
 
 // routesEvents: "Sending events to a room", "Getting events for a room", "Redactions".
 func (a *API) routesEvents() {
@@ -31,6 +44,7 @@ func (a *API) routesEvents() {
 	a.route("GET "+base+"/event/{event}", AnyUser, "requests", a.oneEvent)
 	a.route("GET "+base+"/members", AnyUser, "requests", a.members)
 	a.route("GET "+base+"/joined_members", AnyUser, "requests", a.joinedMembers)
+	a.advertise("org.matrix.msc4354")
 }
 
 // member gives the room and the caller's membership in it. Whoever never was in the room hears that it is closed to him, whether it
@@ -96,7 +110,11 @@ func (a *API) send(r *Request) (any, error) {
 			return nil, err
 		}
 	}
-	d := rooms.Draft{Sender: r.UserID, Device: r.DeviceID, TxnID: r.PathValue("txn"), Type: typ, Content: content}
+	sticky, err := a.sticky(r)
+	if err != nil {
+		return nil, err
+	}
+	d := rooms.Draft{Sender: r.UserID, Device: r.DeviceID, TxnID: r.PathValue("txn"), Type: typ, Content: content, Sticky: sticky}
 	if typ == "m.room.redaction" {
 		d.Redacts = gjson.GetBytes(content, "redacts").Str
 	}
@@ -163,17 +181,24 @@ func (a *API) sendState(r *Request) (any, error) {
 		return nil, err
 	}
 	typ, key := r.PathValue("type"), r.PathValue("key")
+	sticky, err := a.sticky(r)
+	if err != nil {
+		return nil, err
+	}
 	switch typ {
 	case "m.room.create":
 		return nil, signalling.Forbidden("a room is created once")
 	case "m.room.member":
+		if sticky > 0 {
+			return nil, signalling.InvalidParam("a membership does not stick")
+		}
 		return a.sendMember(r, key, content)
 	case "m.room.canonical_alias":
 		if err := a.checkAliases(r, content); err != nil {
 			return nil, err
 		}
 	}
-	return a.append(r, rooms.Draft{Sender: r.UserID, Device: r.DeviceID, Type: typ, StateKey: &key, Content: content})
+	return a.append(r, rooms.Draft{Sender: r.UserID, Device: r.DeviceID, Type: typ, StateKey: &key, Content: content, Sticky: sticky})
 }
 
 // sendMember makes a membership sent as plain state go the way of /join, /invite and the others.

@@ -58,6 +58,7 @@ type Event struct {
 	StateKey                 *string
 	Content                  json.RawMessage
 	Delay                    time.Duration
+	Sticky                   time.Duration // how long the event is to stick, from when it is sent (MSC4354)
 }
 
 // ByTxn gives the id of what a device scheduled with a transaction id, "" when there is none.
@@ -86,7 +87,7 @@ func (s *Service) Schedule(ctx context.Context, e Event) (string, error) {
 	now := s.clock.Now()
 	d := storage.DelayedEvent{
 		ID: rand.Text(), UserID: e.UserID, DeviceID: e.DeviceID, RoomID: e.RoomID, TxnID: e.TxnID, Type: e.Type, StateKey: e.StateKey, Content: e.Content,
-		DelayMS: e.Delay.Milliseconds(), SinceTS: now.UnixMilli(), DueTS: now.Add(e.Delay).UnixMilli(),
+		DelayMS: e.Delay.Milliseconds(), SinceTS: now.UnixMilli(), DueTS: now.Add(e.Delay).UnixMilli(), StickyMS: e.Sticky.Milliseconds(),
 	}
 	err := s.store.Write(ctx, func(tx *storage.Tx) error {
 		n, err := tx.InsertDelayed(d)
@@ -221,7 +222,7 @@ func (s *Service) append(ctx context.Context, d storage.DelayedEvent) (string, e
 	if d.Type == "m.room.member" && d.StateKey != nil {
 		return "", s.rooms.SetMembership(ctx, d.RoomID, d.UserID, "", *d.StateKey, gjson.GetBytes(d.Content, "membership").Str, "", d.Content)
 	}
-	draft := rooms.Draft{Sender: d.UserID, TxnID: rooms.DelayedTxn + d.ID, Type: d.Type, StateKey: d.StateKey, Content: d.Content}
+	draft := rooms.Draft{Sender: d.UserID, TxnID: rooms.DelayedTxn + d.ID, Type: d.Type, StateKey: d.StateKey, Content: d.Content, Sticky: time.Duration(d.StickyMS) * time.Millisecond}
 	if d.Type == "m.room.redaction" {
 		draft.Redacts = gjson.GetBytes(d.Content, "redacts").Str
 	}

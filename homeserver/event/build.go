@@ -29,7 +29,8 @@ type Proto struct {
 	Type     string
 	StateKey *string
 	Content  json.RawMessage
-	Redacts  string // event id, for m.room.redaction
+	Redacts  string        // event id, for m.room.redaction
+	Sticky   time.Duration // how long the event sticks (MSC4354), at most MaxSticky; 0 for one that does not
 }
 
 // AuthKeys lists the pieces of state that decide whether p is allowed ("Auth events selection").
@@ -75,7 +76,7 @@ func Build(v Version, p Proto, prev []string, depth int64, state State, s Signer
 		p.Redacts = ""
 	}
 	e := &Event{content: content, roomID: p.RoomID, sender: p.Sender, typ: p.Type, stateKey: p.StateKey, redacts: p.Redacts, prev: prev, auth: []string{},
-		depth: min(depth, MaxDepthVal), ts: now.UnixMilli(), version: v}
+		depth: min(depth, MaxDepthVal), ts: now.UnixMilli(), version: v, sticky: min(p.Sticky, MaxSticky).Truncate(time.Millisecond)}
 	if prev == nil {
 		e.prev = []string{}
 	}
@@ -139,6 +140,10 @@ func (e *Event) compose(b []byte, n int, s Signer, hashes, signatures []byte) []
 	}
 	if hashes != nil {
 		b = append(append(b, `,"hashes":`...), hashes...)
+	}
+	if e.sticky > 0 {
+		b = strconv.AppendInt(append(b, `,"`+stickyKey+`":{"duration_ms":`...), e.sticky.Milliseconds(), 10)
+		b = append(b, '}')
 	}
 	b = AppendString(append(b, `,"origin":`...), s.Server)
 	b = append(b, `,"origin_server_ts":`...)

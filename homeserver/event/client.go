@@ -32,6 +32,10 @@ func (e *Event) ClientHead() []byte {
 			b = AppendString(b, r)
 		}
 	}
+	if e.sticky > 0 {
+		b = strconv.AppendInt(append(b, `,"`+stickyKey+`":{"duration_ms":`...), e.sticky.Milliseconds(), 10)
+		b = append(b, '}')
+	}
 	e.head.Store(&b)
 	return b
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 	"unicode/utf8"
 
 	"github.com/trunkboard/trunkboard/signalling"
@@ -36,6 +37,7 @@ type Event struct {
 	auth      []string // as listed: in v12 without the create event
 	depth, ts int64
 	redacted  bool
+	sticky    time.Duration
 	version   Version
 	head      atomic.Pointer[[]byte] // ClientHead, made once
 	parsed    atomic.Pointer[facts]  // what the auth rules read in content
@@ -194,6 +196,8 @@ func (e *Event) read(n int) error {
 			}
 		case "redacts":
 			e.redacts, _ = text(v)
+		case stickyKey:
+			e.sticky = stickyFor(v)
 		case "event_id":
 			if e.id == "" {
 				if e.id, ok = text(v); !ok || !validEventID(e.id, n) {

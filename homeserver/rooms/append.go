@@ -28,7 +28,8 @@ type Draft struct {
 	StateKey *string
 	Content  json.RawMessage
 	Redacts  string
-	TS       time.Time // zero: now
+	TS       time.Time     // zero: now
+	Sticky   time.Duration // how long the event sticks (MSC4354); 0: it does not
 }
 
 // DelayedTxn begins the transaction id of an event that was delayed (MSC4140); the delay id follows. Such an event names no device,
@@ -99,7 +100,8 @@ type planned struct {
 	changes []Change
 	groups  []*group // made on the way, to be stored
 	redact  *redaction
-	foreign bool // inserted, not appended
+	foreign bool      // inserted, not appended
+	letIn   []*Sticky // that were soft-failed before; known when the event is written
 }
 
 // redaction is what a redaction event does to its target.
@@ -172,7 +174,7 @@ func (r *Room) build(ctx context.Context, drafts []Draft, done chan error) (ids 
 
 // plan builds one event on head and works out what it does.
 func (r *Room) plan(ctx context.Context, head *Head, d Draft) (p planned, same string, err error) {
-	if d.StateKey != nil {
+	if d.StateKey != nil && d.Sticky == 0 { // what sticks anew is not the same again
 		if cur, err := r.State(ctx, head, d.Type, *d.StateKey); err != nil {
 			return p, "", err
 		} else if cur != nil && cur.Sender() == d.Sender && sameJSON(cur.Content(), d.Content) {
@@ -194,7 +196,7 @@ func (r *Room) plan(ctx context.Context, head *Head, d Draft) (p planned, same s
 		ts = r.s.clock.Now()
 	}
 	state := headState{ctx, r, head}
-	e, err := event.Build(r.Version, event.Proto{RoomID: r.ID, Sender: d.Sender, Type: d.Type, StateKey: d.StateKey, Content: d.Content, Redacts: d.Redacts}, prev, depth+1, state, r.s.signer, ts)
+	e, err := event.Build(r.Version, event.Proto{RoomID: r.ID, Sender: d.Sender, Type: d.Type, StateKey: d.StateKey, Content: d.Content, Redacts: d.Redacts, Sticky: d.Sticky}, prev, depth+1, state, r.s.signer, ts)
 	if err != nil {
 		return p, "", err
 	}
@@ -215,7 +217,7 @@ func (r *Room) plan(ctx context.Context, head *Head, d Draft) (p planned, same s
 	if err != nil {
 		return p, "", err
 	}
-	p.stored = &Stored{Event: e, NID: nid, StateBefore: head.StateGroup(), StateAfter: head.StateGroup(), Device: d.Device, TxnID: d.TxnID}
+	p.stored = &Stored{Event: e, NID: nid, StateBefore: head.StateGroup(), StateAfter: head.StateGroup(), Device: d.Device, TxnID: d.TxnID, StickyUntil: stickyUntil(e, r.s.clock.Now())}
 	err = r.advance(ctx, &p, head, []Extremity{{NID: nid, ID: e.ID(), Depth: e.Depth()}}, ext)
 	return p, "", err
 }
@@ -268,7 +270,11 @@ func (r *Room) enqueue(plan []planned, extra func(*storage.Tx) error, head *Head
 		}
 		heads := make([]*Head, len(plan))
 		for i := range plan {
-			pos, err := r.write(tx, &plan[i])
+			before := from
+			if i > 0 {
+				before = plan[i-1].after
+			}
+			pos, err := r.write(tx, &plan[i], before)
 			if err != nil {
 				return err
 			}
@@ -297,7 +303,7 @@ func (r *Room) enqueue(plan []planned, extra func(*storage.Tx) error, head *Head
 					if cur, ok := r.s.events.Get(red.NID); ok {
 						red = *cur // the target may have been committed since
 					}
-					red.Event, red.RedactedBy = p.redact.done, st.ID()
+					red.Event, red.RedactedBy, red.StickyUntil = p.redact.done, st.ID(), 0
 					r.s.keep(&red)
 				}
 				for _, c := range p.changes {
@@ -309,6 +315,9 @@ func (r *Room) enqueue(plan []planned, extra func(*storage.Tx) error, head *Head
 				before = heads[i]
 				plan[i].stored = &st
 				tx.Note(storage.Note{Pos: st.Pos, Kind: storage.NoteEvent, User: st.Sender(), Device: st.Device, Room: r.ID, Value: c})
+				for _, x := range p.letIn {
+					tx.Note(storage.Note{Pos: x.Pos, Kind: storage.NoteSticky, User: x.Stored.Sender(), Room: r.ID, Value: x})
+				}
 			}
 			r.head.Store(last)
 			r.s.pending.drop(plan)
@@ -343,8 +352,8 @@ func (r *Room) abandon(plan []planned) {
 	r.s.pending.drop(plan)
 }
 
-// write puts one event into the transaction.
-func (r *Room) write(tx *storage.Tx, p *planned) (int64, error) {
+// write puts one event into the transaction. before is the room right before it; nil for the first event of a room.
+func (r *Room) write(tx *storage.Tx, p *planned, before *Head) (int64, error) {
 	pos, err := tx.NextPos()
 	if err != nil {
 		return 0, err
@@ -369,6 +378,9 @@ func (r *Room) write(tx *storage.Tx, p *planned) (int64, error) {
 				return 0, err
 			}
 		}
+	}
+	if err := r.writeSticky(tx, p, before, pos); err != nil {
+		return 0, err
 	}
 	if e.Status != storage.StatusOK {
 		return pos, nil

@@ -86,7 +86,7 @@ func (g *graph) on(before map[event.Key]*event.Event, prev []string, d rooms.Dra
 		_, key, _ := ed25519.GenerateKey(nil)
 		g.keys[server] = event.Signer{Server: server, KeyID: "ed25519:1", Key: key}
 	}
-	e, err := event.Build(g.v, event.Proto{RoomID: g.room, Sender: d.Sender, Type: d.Type, StateKey: d.StateKey, Content: d.Content, Redacts: d.Redacts}, prev, depth+1, wholeState(before), g.keys[server], time.UnixMilli(g.clock))
+	e, err := event.Build(g.v, event.Proto{RoomID: g.room, Sender: d.Sender, Type: d.Type, StateKey: d.StateKey, Content: d.Content, Redacts: d.Redacts, Sticky: d.Sticky}, prev, depth+1, wholeState(before), g.keys[server], time.UnixMilli(g.clock))
 	if err != nil {
 		g.t.Fatal(err)
 	}

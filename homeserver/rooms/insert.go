@@ -234,7 +234,7 @@ func (b *batch) add(e *event.Event) (status storage.Status, err error) {
 	if err != nil {
 		return 0, err
 	}
-	p.stored = &Stored{Event: e, NID: nid, Status: status, StateBefore: before.id, StateAfter: before.id}
+	p.stored = &Stored{Event: e, NID: nid, Status: status, StateBefore: before.id, StateAfter: before.id, StickyUntil: stickyUntil(e, r.s.clock.Now())}
 	if e.IsState() && status != storage.StatusRejected {
 		parent, err := r.s.group(b.ctx, before.id)
 		if err != nil {

@@ -127,6 +127,7 @@ type Stored struct {
 	StateBefore, StateAfter int64
 	RedactedBy              string
 	Device, TxnID           string
+	StickyUntil             int64 // when it ceases to stick (MSC4354), in milliseconds since 1970; 0: it does not stick
 }
 
 func (s *Service) stored(v event.Version, row storage.EventRow) (*Stored, error) {
@@ -134,7 +135,7 @@ func (s *Service) stored(v event.Version, row storage.EventRow) (*Stored, error)
 	if err != nil {
 		return nil, err
 	}
-	st := &Stored{Event: e, NID: row.NID, Pos: row.Pos, Status: row.Status, StateBefore: row.StateBefore, StateAfter: row.StateAfter, RedactedBy: row.RedactedBy, Device: row.SenderDevice, TxnID: row.TxnID}
+	st := &Stored{Event: e, NID: row.NID, Pos: row.Pos, Status: row.Status, StateBefore: row.StateBefore, StateAfter: row.StateAfter, RedactedBy: row.RedactedBy, Device: row.SenderDevice, TxnID: row.TxnID, StickyUntil: row.StickyUntil}
 	s.keep(st)
 	return st, nil
 }

@@ -32,6 +32,9 @@ func (r *Room) AppendClient(ctx context.Context, dst []byte, e *Stored, v View) 
 	}
 	dst = append(dst, `,"unsigned":{"age":`...)
 	dst = strconv.AppendInt(dst, max(0, v.Now.UnixMilli()-e.OriginTS()), 10)
+	if left := e.StickyUntil - v.Now.UnixMilli(); left > 0 {
+		dst = strconv.AppendInt(append(dst, `,"msc4354_sticky_duration_ttl_ms":`...), left, 10)
+	}
 	if id, ok := strings.CutPrefix(e.TxnID, DelayedTxn); ok && e.Device == "" {
 		if v.User == e.Sender() {
 			dst = append(dst, `,"org.matrix.msc4140.delay_id":`...)

@@ -24,13 +24,14 @@ type DelayedEvent struct {
 	DelayMS, SinceTS, DueTS, LeaseTS    int64
 	State, DoneTS                       int64
 	EventID                             string
+	StickyMS                            int64 // how long the event is to stick (MSC4354)
 }
 
-const delayedColumns = `delay_id, user_id, device_id, room_id, txn_id, type, state_key, content, delay_ms, since_ts, due_ts, lease_ts, state, done_ts, event_id`
+const delayedColumns = `delay_id, user_id, device_id, room_id, txn_id, type, state_key, content, delay_ms, since_ts, due_ts, lease_ts, state, done_ts, event_id, sticky_ms`
 
 func scanDelayed(r interface{ Scan(...any) error }) (d DelayedEvent, err error) {
 	var key sql.NullString
-	err = r.Scan(&d.ID, &d.UserID, &d.DeviceID, &d.RoomID, &d.TxnID, &d.Type, &key, &d.Content, &d.DelayMS, &d.SinceTS, &d.DueTS, &d.LeaseTS, &d.State, &d.DoneTS, &d.EventID)
+	err = r.Scan(&d.ID, &d.UserID, &d.DeviceID, &d.RoomID, &d.TxnID, &d.Type, &key, &d.Content, &d.DelayMS, &d.SinceTS, &d.DueTS, &d.LeaseTS, &d.State, &d.DoneTS, &d.EventID, &d.StickyMS)
 	if key.Valid {
 		d.StateKey = &key.String
 	}
@@ -92,8 +93,8 @@ func (tx *Tx) InsertDelayed(d DelayedEvent) (waiting int64, err error) {
 	if d.StateKey != nil {
 		key = *d.StateKey
 	}
-	if _, err := tx.Exec(`INSERT INTO delayed_events (`+delayedColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
-		d.ID, d.UserID, d.DeviceID, d.RoomID, d.TxnID, d.Type, key, d.Content, d.DelayMS, d.SinceTS, d.DueTS, d.LeaseTS, d.State, d.DoneTS, d.EventID); err != nil {
+	if _, err := tx.Exec(`INSERT INTO delayed_events (`+delayedColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
+		d.ID, d.UserID, d.DeviceID, d.RoomID, d.TxnID, d.Type, key, d.Content, d.DelayMS, d.SinceTS, d.DueTS, d.LeaseTS, d.State, d.DoneTS, d.EventID, d.StickyMS); err != nil {
 		return 0, err
 	}
 	err = tx.Row([]any{&waiting}, `SELECT COUNT(*) FROM delayed_events WHERE user_id = $1 AND state = 0`, d.UserID)

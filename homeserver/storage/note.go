@@ -14,6 +14,7 @@ const (
 	NoteKeyCounts                       // one-time or fallback keys of User's Device changed
 	NoteAccountData                     // account data of User changed; Room is set for room account data
 	NoteMembership                      // an invite, or a membership of User, outside of a room we hold
+	NoteSticky                          // a sticky event that was soft-failed is let in; Value is the rooms package's
 	NoteThread                          // User's subscription to a thread changed; Room is set
 )
 

@@ -45,14 +45,18 @@ type EventRow struct {
 	StateBefore, StateAfter int64
 	RedactedBy              string
 	SenderDevice, TxnID     string
+	StickyUntil             int64 // read only: when it ceases to stick (MSC4354); 0 for one that does not, or did so long ago
 	JSON                    []byte
 }
 
 const eventColumns = `event_nid, room_nid, event_id, type, state_key, sender, depth, origin_ts, stream_pos, status, state_before, state_after, redacted_by, sender_device, txn_id, json`
 
+// eventRead is what scanEvent reads.
+const eventRead = eventColumns + `, COALESCE((SELECT until_ts FROM sticky_events WHERE sticky_events.event_nid = events.event_nid), 0)`
+
 func scanEvent(r interface{ Scan(...any) error }) (e EventRow, err error) {
 	var sk sql.NullString
-	err = r.Scan(&e.NID, &e.RoomNID, &e.ID, &e.Type, &sk, &e.Sender, &e.Depth, &e.OriginTS, &e.Pos, &e.Status, &e.StateBefore, &e.StateAfter, &e.RedactedBy, &e.SenderDevice, &e.TxnID, &e.JSON)
+	err = r.Scan(&e.NID, &e.RoomNID, &e.ID, &e.Type, &sk, &e.Sender, &e.Depth, &e.OriginTS, &e.Pos, &e.Status, &e.StateBefore, &e.StateAfter, &e.RedactedBy, &e.SenderDevice, &e.TxnID, &e.JSON, &e.StickyUntil)
 	if sk.Valid {
 		e.StateKey = &sk.String
 	}
@@ -151,6 +155,9 @@ func (tx *Tx) InsertEvent(e EventRow, prev []string) error {
 // RedactEvent replaces an event's JSON by its redacted form.
 func (tx *Tx) RedactEvent(nid int64, redacted []byte, by string) error {
 	if _, err := tx.Exec(`UPDATE events SET json = $1, redacted_by = $2 WHERE event_nid = $3`, redacted, by, nid); err != nil {
+		return err
+	}
+	if err := tx.Unstick(nid); err != nil {
 		return err
 	}
 	return tx.DeleteRelation(nid)
@@ -291,12 +298,12 @@ var inList = func() string {
 
 // EventsByNID loads events; those that are not there are left out. The order is not kept.
 func (s *Store) EventsByNID(ctx context.Context, nids []int64) ([]EventRow, error) {
-	return chunked(ctx, s, nids, int64(0), `SELECT `+eventColumns+` FROM events WHERE event_nid IN `+inList, `SELECT `+eventColumns+` FROM events WHERE event_nid = $1`)
+	return chunked(ctx, s, nids, int64(0), `SELECT `+eventRead+` FROM events WHERE event_nid IN `+inList, `SELECT `+eventRead+` FROM events WHERE event_nid = $1`)
 }
 
 // EventsByID loads events by their event id; those that are not there are left out. The order is not kept.
 func (s *Store) EventsByID(ctx context.Context, ids []string) ([]EventRow, error) {
-	return chunked(ctx, s, ids, "", `SELECT `+eventColumns+` FROM events WHERE event_id IN `+inList, `SELECT `+eventColumns+` FROM events WHERE event_id = $1`)
+	return chunked(ctx, s, ids, "", `SELECT `+eventRead+` FROM events WHERE event_id IN `+inList, `SELECT `+eventRead+` FROM events WHERE event_id = $1`)
 }
 
 func chunked[T any](ctx context.Context, s *Store, keys []T, pad T, many, one string) ([]EventRow, error) {
@@ -343,9 +350,9 @@ func (s *Store) EventByTxn(ctx context.Context, roomNID int64, user, device, txn
 // Timeline loads events of a room's live and backfilled timeline with from < position < to; newest first when backwards. Rejected
 // and soft-failed events are left out.
 func (s *Store) Timeline(ctx context.Context, roomNID, from, to int64, limit int, backwards bool) (out []EventRow, err error) {
-	query := `SELECT ` + eventColumns + ` FROM events WHERE room_nid = $1 AND stream_pos > $2 AND stream_pos < $3 AND stream_pos <> 0 AND status = 0 ORDER BY stream_pos LIMIT $4`
+	query := `SELECT ` + eventRead + ` FROM events WHERE room_nid = $1 AND stream_pos > $2 AND stream_pos < $3 AND stream_pos <> 0 AND status = 0 ORDER BY stream_pos LIMIT $4`
 	if backwards {
-		query = `SELECT ` + eventColumns + ` FROM events WHERE room_nid = $1 AND stream_pos > $2 AND stream_pos < $3 AND stream_pos <> 0 AND status = 0 ORDER BY stream_pos DESC LIMIT $4`
+		query = `SELECT ` + eventRead + ` FROM events WHERE room_nid = $1 AND stream_pos > $2 AND stream_pos < $3 AND stream_pos <> 0 AND status = 0 ORDER BY stream_pos DESC LIMIT $4`
 	}
 	err = s.rows(ctx, func(r *sql.Rows) error {
 		e, err := scanEvent(r)

@@ -38,7 +38,7 @@ func (s *Store) SearchSource(ctx context.Context, from, to int64, limit int) (ou
 		e, err := scanEvent(r)
 		out = append(out, e)
 		return err
-	}, `SELECT `+eventColumns+` FROM events WHERE stream_pos > $1 AND stream_pos <= $2 AND status = 0
+	}, `SELECT `+eventRead+` FROM events WHERE stream_pos > $1 AND stream_pos <= $2 AND status = 0
 		AND type IN ('m.room.message', 'm.room.name', 'm.room.topic', 'm.room.redaction') ORDER BY stream_pos LIMIT $3`, from, to, limit)
 	return out, err
 }

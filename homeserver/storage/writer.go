@@ -220,6 +220,9 @@ type Tx struct {
 	after []func()
 }
 
+// Context is good for reads that a write needs: a write that was queued is finished, whoever waits for it.
+func (tx *Tx) Context() context.Context { return tx.ctx }
+
 // After has f called on the writer's goroutine once the transaction is durable, before the observer hears of it. f must be quick and
 // must not write.
 func (tx *Tx) After(f func()) { tx.after = append(tx.after, f) }

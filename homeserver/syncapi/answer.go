@@ -38,6 +38,8 @@ type answer struct {
 	account                    []byte
 	toDevice                   []byte
 	changed, left              map[string]struct{} // device lists
+
+	sticky map[string][]rooms.Sticky // what sticks, by room, where the store was asked; nil: what commits brought
 }
 
 // body writes the answer.

@@ -27,6 +27,13 @@ func (a *answer) full() error {
 		}
 	}
 	slices.Sort(ids)
+	from := a.since.Pos
+	if a.since.Sticky > 0 {
+		from = a.since.Sticky
+	}
+	if err := a.readSticky(from); err != nil {
+		return err
+	}
 	for _, id := range ids {
 		r, err := a.s.Rooms.Room(a.ctx, id)
 		if err != nil {
@@ -128,6 +135,9 @@ func (a *answer) fullJoined(r *rooms.Room, m storage.Membership, account []byte,
 			a.deviceChanged(u)
 		}
 		a.addPresence(head.Joined(), true)
+	}
+	if err := j.stickyFromStore(fresh && a.since.Pos > 0); err != nil {
+		return err
 	}
 	f := &a.q.Filter.Room.Ephemeral
 	receipts := false

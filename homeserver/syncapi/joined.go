@@ -24,6 +24,7 @@ type joinedRoom struct {
 	ephemeral []byte
 	account   []byte
 	live      bool // the timeline is what was committed just now
+	sticky    []*rooms.Stored
 }
 
 // fromCommits takes the timeline and the state from live commits.
@@ -114,7 +115,7 @@ func (j *joinedRoom) takeState(changes map[event.Key]rooms.Ref) error {
 // write adds the room to rooms.join, unless there is nothing to tell. counts says that the unread counts may have changed.
 func (j *joinedRoom) write(counts bool) error {
 	a := j.a
-	if len(j.timeline) == 0 && len(j.state) == 0 && j.ephemeral == nil && j.account == nil && !j.fresh && !j.limited && !counts {
+	if len(j.timeline) == 0 && len(j.state) == 0 && j.ephemeral == nil && j.account == nil && !j.fresh && !j.limited && !counts && !j.hasSticky() {
 		return nil
 	}
 	b := make([]byte, 0, 512+1024*len(j.timeline)+512*len(j.state))
@@ -176,6 +177,9 @@ func (j *joinedRoom) write(counts bool) error {
 	}
 	if j.account != nil {
 		b = appendEvents(b, "account_data", j.account)
+	}
+	if b, err = j.appendSticky(b); err != nil {
+		return err
 	}
 	if b, err = a.unread(b, j.room); err != nil {
 		return err

@@ -22,6 +22,7 @@ type roomNews struct {
 	receipts []storage.Receipt
 	typing   bool
 	account  []byte
+	letIn    []*rooms.Sticky
 }
 
 // live answers from the inbox.
@@ -48,6 +49,10 @@ func (a *answer) live(items []*item) error {
 			c := it.note.Value.(*rooms.Committed)
 			n := news(c.Room)
 			n.commits = append(n.commits, c)
+		case storage.NoteSticky:
+			x := it.note.Value.(*rooms.Sticky)
+			n := news(x.Room)
+			n.letIn = append(n.letIn, x)
 		case storage.NoteReceipt:
 			r := it.note.Value.(*RoomReceipt)
 			n := news(r.Room)
@@ -107,6 +112,18 @@ func (a *answer) live(items []*item) error {
 			return err
 		}
 	}
+	if a.since.Sticky > 0 {
+		if err := a.readSticky(a.since.Sticky); err != nil {
+			return err
+		}
+		for id := range a.sticky {
+			r, err := a.s.Rooms.Room(a.ctx, id)
+			if err != nil {
+				return err
+			}
+			news(r)
+		}
+	}
 	for _, n := range order {
 		if !a.q.Filter.Room.Allows(n.room.ID) {
 			continue
@@ -144,6 +161,18 @@ func (a *answer) liveRoom(n *roomNews) error {
 		return nil
 	}
 	j := &joinedRoom{a: a, room: n.room, head: head, account: n.account, live: true}
+	if a.sticky != nil {
+		j.stuck(a.sticky[n.room.ID])
+	} else {
+		for _, c := range n.commits {
+			if c.Stored.Status == storage.StatusOK {
+				j.stick(c.Stored)
+			}
+		}
+		for _, x := range n.letIn {
+			j.stick(x.Stored)
+		}
+	}
 	if len(n.commits) > 0 {
 		if err := j.fromCommits(n.commits); err != nil {
 			return err

@@ -36,6 +36,9 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-sweep:
 			s.Sweep()
 			s.Rooms.Sweep()
+			if err := s.Rooms.PruneSticky(ctx); err != nil && ctx.Err() == nil {
+				s.Log.Warn("old sticky events could not be forgotten", "err", err)
+			}
 			stop = s.Clock.AfterFunc(time.Minute, again)
 		case _, ok := <-changes:
 			if !ok {

@@ -36,6 +36,7 @@ type SlidingRequest struct {
 	ToDevice                       *ToDeviceWanted // nil: not wanted, as with the others
 	Keys                           bool            // device lists and key counts
 	AccountData, Receipts, Typings *RoomsWanted
+	Sticky                         *StickyWanted
 
 	Threads int // how many thread subscriptions at most (MSC4308); 0: the extension is off
 }
@@ -63,6 +64,7 @@ type SlidingAnswer struct {
 	ReceiptsOf []RoomJSON // one m.receipt event each
 	TypingOf   []RoomJSON // one m.typing event each
 	Threads    *ThreadsGiven
+	Sticky     *StickyGiven
 }
 
 // RoomJSON is a piece of JSON about a room.
@@ -140,6 +142,7 @@ type slide struct {
 	matches []*match
 	byID    map[string]*match
 	counts  []int64
+	wide    map[string]*listed // what the user is joined to of the rooms that the request is about, in the window or not; for sticky events
 	touched map[string]*touch
 	stored  map[int64]map[string][]AccountEvent // account data after a position, by room
 
@@ -159,6 +162,7 @@ type touch struct {
 	receipts []storage.Receipt
 	typing   bool
 	account  []AccountEvent
+	letIn    []*rooms.Sticky
 }
 
 // Sliding answers one request of sliding sync. Errors: M_UNKNOWN_POS.
@@ -232,7 +236,7 @@ func (s *Service) Sliding(ctx context.Context, q *SlidingRequest) (*SlidingAnswe
 // nothing to tell.
 func (a *slide) answer(since int64, before *slide) (err error) {
 	c := a.c
-	a.step = &step{at: a.next, rooms: map[string]*sent{}, devices: c.devices, account: c.account, threads: c.threads}
+	a.step = &step{at: a.next, rooms: map[string]*sent{}, devices: c.devices, account: c.account, threads: c.threads, sticky: c.sticky}
 	a.out = &SlidingAnswer{TxnID: a.q.TxnID, Lists: a.q.Lists}
 	a.v2 = &answer{s: a.s, ctx: a.ctx, q: &Request{User: a.q.User, Device: a.q.Device, Filter: a.s.sliding.filter}, since: a.since, next: a.next, now: a.now}
 	if a.s.Ignores != nil {
@@ -248,7 +252,7 @@ func (a *slide) answer(since int64, before *slide) (err error) {
 	moved := a.sort(since)
 	if before != nil && a.news.ok && !moved {
 		// Nothing that lists are made of has changed since the last look.
-		a.matches, a.byID, a.counts = before.matches, before.byID, before.counts
+		a.matches, a.byID, a.counts, a.wide = before.matches, before.byID, before.counts, before.wide
 	} else if err := a.window(); err != nil {
 		return err
 	}
@@ -284,6 +288,9 @@ func (a *slide) sort(since int64) (moved bool) {
 			t := at(c.Room.ID)
 			t.commits = append(t.commits, c)
 			moved = true
+		case storage.NoteSticky:
+			t := at(it.note.Room)
+			t.letIn = append(t.letIn, it.note.Value.(*rooms.Sticky))
 		case storage.NoteReceipt:
 			t := at(it.note.Room)
 			t.receipts = append(t.receipts, it.note.Value.(*RoomReceipt).Receipt)

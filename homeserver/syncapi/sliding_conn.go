@@ -61,6 +61,7 @@ type connection struct {
 	devices int64 // device lists were told up to here; 0: never
 	account int64 // global account data was told up to here; 0: never
 	threads int64 // thread subscriptions were told up to here; 0: never
+	sticky  stuck
 	next    *step
 	own     *personal
 	order   []string // the user's rooms as they were sorted last
@@ -72,13 +73,14 @@ type step struct {
 	at                        Token
 	rooms                     map[string]*sent
 	devices, account, threads int64
+	sticky                    stuck
 }
 
 func (c *connection) take(st *step) {
 	for id, r := range st.rooms {
 		c.rooms[id] = r
 	}
-	c.at, c.devices, c.account, c.threads = st.at, st.devices, st.account, st.threads
+	c.at, c.devices, c.account, c.threads, c.sticky = st.at, st.devices, st.account, st.threads, st.sticky
 }
 
 // pos names answer n of the connection.

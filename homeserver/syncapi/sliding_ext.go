@@ -159,6 +159,9 @@ func (a *slide) extensions(since int64) error {
 	if err := a.threadSubscriptions(); err != nil {
 		return err
 	}
+	if err := a.stickyEvents(); err != nil {
+		return err
+	}
 	if a.q.Keys {
 		if err := a.keys(); err != nil {
 			return err

@@ -161,6 +161,14 @@ func (a *slide) window() error {
 	}
 	a.matches, a.byID = make([]*match, 0, a.c.width), make(map[string]*match, a.c.width)
 	a.counts = a.counts[:0]
+	if a.q.Sticky != nil {
+		a.wide = make(map[string]*listed, len(entries))
+	}
+	asked := func(l *listed) {
+		if a.wide != nil && l.m.Membership == "join" {
+			a.wide[l.m.RoomID] = l
+		}
+	}
 	slab := make([]match, 0, len(entries))
 	add := func(l *listed, cfg *roomConfig) *match {
 		m := a.byID[l.m.RoomID]
@@ -184,6 +192,7 @@ func (a *slide) window() error {
 			if !pass(l) {
 				continue
 			}
+			asked(l)
 			in := list.Ranges == nil
 			for _, r := range list.Ranges {
 				in = in || r[0] <= n && n <= r[1]
@@ -202,6 +211,7 @@ func (a *slide) window() error {
 	}
 	for _, l := range entries {
 		if cfg, ok := a.q.Subscriptions[l.m.RoomID]; ok {
+			asked(l)
 			add(l, newRoomConfig(cfg)).subscribed = true
 		}
 		if m := a.byID[l.m.RoomID]; m != nil {

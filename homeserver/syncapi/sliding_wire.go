@@ -44,6 +44,11 @@ type wireExtensions struct {
 		Enabled bool   `json:"enabled"`
 		Limit   *int64 `json:"limit"`
 	} `json:"io.element.msc4308.thread_subscriptions"`
+	Sticky struct {
+		Enabled bool   `json:"enabled"`
+		Limit   *int64 `json:"limit"`
+		Since   string `json:"since"`
+	} `json:"org.matrix.msc4354.sticky_events"`
 }
 
 type wireRooms struct {
@@ -215,6 +220,23 @@ func (d *slidingDecoder) extensions(x *wireExtensions) {
 			d.q.Threads = int(max(1, min(*l, threadsPage)))
 		}
 	}
+	if x.Sticky.Enabled {
+		w := &StickyWanted{Limit: stickyPage}
+		if l := x.Sticky.Limit; l != nil {
+			if *l < 1 {
+				d.fail("limit of sticky_events must be 1 or more")
+			}
+			w.Limit = int(max(1, min(*l, stickyPage)))
+		}
+		if s := x.Sticky.Since; s != "" {
+			n, err := strconv.ParseInt(s, 10, 64)
+			if err != nil || n < 0 {
+				d.fail("since of sticky_events is not a next_batch that this server gave out")
+			}
+			w.Since = n
+		}
+		d.q.Sticky = w
+	}
 	d.q.Keys = x.E2EE.Enabled
 	rooms := func(name string, w wireRooms) *RoomsWanted {
 		if !w.Enabled {
@@ -303,6 +325,11 @@ func (a *SlidingAnswer) body(room func([]byte, *SlidingRoom) []byte) []byte {
 	if a.Threads != nil {
 		name("io.element.msc4308.thread_subscriptions")
 		b = a.Threads.Append(b, "prev_batch")
+	}
+	if s := a.Sticky; s != nil {
+		name("org.matrix.msc4354.sticky_events")
+		b = strconv.AppendInt(append(b, `{"next_batch":"`...), s.Next, 10)
+		b = append(appendRoomJSON(append(b, `","rooms":`...), s.Rooms, false), '}')
 	}
 	return append(b, `}}`...)
 }

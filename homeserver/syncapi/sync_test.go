@@ -28,11 +28,19 @@ type world struct {
 
 func start(t testing.TB, st *storage.Store) *world {
 	t.Helper()
-	r, err := rooms.New(context.Background(), st, "example.org", signalling.SystemClock{}, slog.New(slog.DiscardHandler))
+	return startAt(t, syncapi.Deps{Store: st, Clock: signalling.SystemClock{}})
+}
+
+// startAt makes a world of the store, the clock and whatever else d names.
+func startAt(t testing.TB, d syncapi.Deps) *world {
+	t.Helper()
+	st := d.Store
+	r, err := rooms.New(context.Background(), st, "example.org", d.Clock, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := syncapi.New(syncapi.Deps{Store: st, Rooms: r, Clock: signalling.SystemClock{}, Log: slog.New(slog.DiscardHandler)})
+	d.Rooms, d.Log = r, slog.New(slog.DiscardHandler)
+	s := syncapi.New(d)
 	st.Observe(s.Observe)
 	return &world{t, st, r, s}
 }
@@ -105,6 +113,7 @@ type joined struct {
 	StateAfter *evs           `json:"state_after"`
 	Ephemeral  evs            `json:"ephemeral"`
 	Summary    map[string]any `json:"summary"`
+	Sticky     *evs           `json:"msc4354_sticky"`
 }
 
 type result struct {
@@ -325,7 +334,7 @@ func TestTypingAndReceiptsReachTheOthers(t *testing.T) {
 
 func TestTokensOfStrangersAreRefused(t *testing.T) {
 	w := start(t, storagetest.Open(t, storagetest.SQLiteURL(t)))
-	for _, bad := range []string{"x", "s", "s-1", "s1_2_3_4", "s99999999999999999999", "s1_+2", "s1_x", "t5"} {
+	for _, bad := range []string{"x", "s", "s-1", "s1_2_3_4_5", "s1_2_3_x", "s99999999999999999999", "s1_+2", "s1_x", "t5"} {
 		if _, err := w.sync.Sync(context.Background(), &syncapi.Request{User: alice, Since: bad}); signalling.AsError(err).Code != "M_INVALID_PARAM" {
 			t.Errorf("%q: %v", bad, err)
 		}

@@ -133,6 +133,13 @@ func (s *Service) Observe(pos int64, notes []storage.Note) {
 				s.facts.committed(c)
 				s.putCommitted(n, c)
 			}
+		case storage.NoteSticky:
+			if x, ok := n.Value.(*rooms.Sticky); ok {
+				it := &item{note: *n}
+				for _, u := range x.Room.Head().Joined() {
+					s.put(u, it)
+				}
+			}
 		case storage.NoteReceipt:
 			if r, ok := n.Value.(*RoomReceipt); ok {
 				if r.Type == "m.read.private" {
@@ -314,6 +321,9 @@ func (s *Service) Sync(ctx context.Context, q *Request) ([]byte, error) {
 		n := s.collect(q.User, since)
 		since.Pos = min(since.Pos, n.upTo.Pos) // a token from a database that is no more
 		since.Eph = min(since.Eph, n.upTo.Eph)
+		if since.Sticky >= since.Pos {
+			since.Sticky = 0
+		}
 		a := &answer{s: s, ctx: ctx, q: q, since: since, next: n.upTo, now: s.Clock.Now(), first: q.Since == ""}
 		a.next.ToDevice = max(since.ToDevice, 0)
 		if s.Ignores != nil {
@@ -322,7 +332,7 @@ func (s *Service) Sync(ctx context.Context, q *Request) ([]byte, error) {
 			}
 		}
 		if n.ok && !first {
-			if len(n.items) > 0 {
+			if len(n.items) > 0 || since.Sticky > 0 {
 				err = a.live(n.items)
 			}
 		} else {

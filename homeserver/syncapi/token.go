@@ -14,7 +14,8 @@ import (
 //   - Pos is the position in the store's one stream; everything up to it has been seen.
 //   - Eph counts what is not stored (typing, presence); it rises over restarts, so that an old count never hides something new.
 //   - ToDevice is the position up to which to-device messages have been handed out: they are given in pages, so it can stay behind.
-type Token struct{ Pos, Eph, ToDevice int64 }
+//   - Sticky is the same for sticky events (MSC4354); it is written, `_<sticky>` at the end, only when it is behind Pos. 0: it is not.
+type Token struct{ Pos, Eph, ToDevice, Sticky int64 }
 
 // String writes the token as clients carry it.
 func (t Token) String() string { return string(t.append(nil)) }
@@ -25,7 +26,11 @@ func (t Token) append(b []byte) []byte {
 	b = append(b, '_')
 	b = strconv.AppendInt(b, t.Eph, 10)
 	b = append(b, '_')
-	return strconv.AppendInt(b, t.ToDevice, 10)
+	b = strconv.AppendInt(b, t.ToDevice, 10)
+	if t.Sticky > 0 {
+		b = strconv.AppendInt(append(b, '_'), t.Sticky, 10)
+	}
+	return b
 }
 
 // ParseToken reads what String wrote; "" is the beginning. The pos of sliding sync is a token too: what names its connection is
@@ -38,7 +43,7 @@ func ParseToken(s string) (Token, error) {
 	s, _, _ = strings.Cut(s, placeMark)
 	bad := signalling.InvalidParam("this is not a token that this server gave out")
 	rest, ok := strings.CutPrefix(s, "s")
-	if !ok || len(s) > 64 {
+	if !ok || len(s) > 96 {
 		return t, bad
 	}
 	for i, p := range strings.Split(rest, "_") {
@@ -53,6 +58,8 @@ func ParseToken(s string) (Token, error) {
 			t.Eph = n
 		case 2:
 			t.ToDevice = n
+		case 3:
+			t.Sticky = n
 		default:
 			return t, bad
 		}
