@@ -43,48 +43,16 @@ func AuthKeys(v Version, p Proto) ([]Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := Event{typ: p.Type, sender: p.Sender, stateKey: p.StateKey, content: content, version: v}
+	e := Event{typ: p.Type, sender: p.Sender, stateKey: p.StateKey, content: content, version: v, sticky: min(p.Sticky, MaxSticky).Truncate(time.Millisecond)}
 	return e.authKeys(), nil
 }
 
 // Build makes, hashes and signs an event on top of prev (at most MaxPrev ids), with its auth events chosen from state. depth is one
 // more than the deepest of prev. Errors: M_TOO_LARGE, M_BAD_JSON, M_UNSUPPORTED_ROOM_VERSION.
 func Build(v Version, p Proto, prev []string, depth int64, state State, s Signer, now time.Time) (*Event, error) {
-	n, err := v.number()
+	e, n, err := draft(v, p, prev, depth, s, now)
 	if err != nil {
 		return nil, err
-	}
-	if len(p.Content) > 2*MaxSize {
-		return nil, signalling.TooLarge("an event may have %d bytes", MaxSize)
-	}
-	for _, s := range []*string{&p.Type, &p.Sender, &p.RoomID, &p.Redacts, p.StateKey} {
-		if s != nil && (!plain(*s) || !utf8.ValidString(*s)) {
-			return nil, signalling.BadJSON("an event type, id or state_key must be text without NUL")
-		}
-	}
-	content, err := canonical(nil, p.Content, n >= 6)
-	if err != nil {
-		return nil, err
-	}
-	if content[0] != '{' {
-		return nil, signalling.BadJSON("content must be an object")
-	}
-	if p.Redacts != "" && n >= 11 {
-		if content, err = withRedacts(content, p.Redacts); err != nil {
-			return nil, err
-		}
-		p.Redacts = ""
-	}
-	e := &Event{content: content, roomID: p.RoomID, sender: p.Sender, typ: p.Type, stateKey: p.StateKey, redacts: p.Redacts, prev: prev, auth: []string{},
-		depth: min(depth, MaxDepthVal), ts: now.UnixMilli(), version: v, sticky: min(p.Sticky, MaxSticky).Truncate(time.Millisecond)}
-	if prev == nil {
-		e.prev = []string{}
-	}
-	if n <= 2 {
-		e.id = "$" + rand.Text()[:18] + ":" + s.Server
-	}
-	if p.Type == "m.room.member" && p.StateKey != nil && e.facts().member.membership == "" {
-		return nil, signalling.BadJSON("content.membership must be a string")
 	}
 	for _, k := range e.authKeys() {
 		if k == createKey && n >= 12 {
@@ -98,6 +66,71 @@ func Build(v Version, p Proto, prev []string, depth int64, state State, s Signer
 			e.auth = append(e.auth, a.id)
 		}
 	}
+	return e.finish(n, s)
+}
+
+// BuildOn makes, hashes and signs an event whose place in the graph another server chose: it names these prev and auth events (at most
+// MaxPrev and MaxAuth ids; in v12 without the create event). Errors as for Build.
+func BuildOn(v Version, p Proto, prev, auth []string, depth int64, s Signer, now time.Time) (*Event, error) {
+	if len(prev) > MaxPrev || len(auth) > MaxAuth {
+		return nil, signalling.BadJSON("an event may name %d previous events and %d auth events", MaxPrev, MaxAuth)
+	}
+	e, n, err := draft(v, p, prev, depth, s, now)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range append(append([]string{}, prev...), auth...) {
+		if !validEventID(id, n) {
+			return nil, signalling.BadJSON("%q is not an event id of room version %s", id, string(v))
+		}
+	}
+	e.auth = append(e.auth, auth...)
+	return e.finish(n, s)
+}
+
+// draft checks p and gives the event without its auth events, hashes and signature.
+func draft(v Version, p Proto, prev []string, depth int64, s Signer, now time.Time) (*Event, int, error) {
+	n, err := v.number()
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(p.Content) > 2*MaxSize {
+		return nil, 0, signalling.TooLarge("an event may have %d bytes", MaxSize)
+	}
+	for _, s := range []*string{&p.Type, &p.Sender, &p.RoomID, &p.Redacts, p.StateKey} {
+		if s != nil && (!plain(*s) || !utf8.ValidString(*s)) {
+			return nil, 0, signalling.BadJSON("an event type, id or state_key must be text without NUL")
+		}
+	}
+	content, err := canonical(nil, p.Content, n >= 6)
+	if err != nil {
+		return nil, 0, err
+	}
+	if content[0] != '{' {
+		return nil, 0, signalling.BadJSON("content must be an object")
+	}
+	if p.Redacts != "" && n >= 11 {
+		if content, err = withRedacts(content, p.Redacts); err != nil {
+			return nil, 0, err
+		}
+		p.Redacts = ""
+	}
+	e := &Event{content: content, roomID: p.RoomID, sender: p.Sender, typ: p.Type, stateKey: p.StateKey, redacts: p.Redacts, prev: prev, auth: []string{},
+		depth: min(depth, MaxDepthVal), ts: now.UnixMilli(), version: v, sticky: min(p.Sticky, MaxSticky).Truncate(time.Millisecond)}
+	if prev == nil {
+		e.prev = []string{}
+	}
+	if n <= 2 {
+		e.id = "$" + rand.Text()[:18] + ":" + s.Server
+	}
+	if p.Type == "m.room.member" && p.StateKey != nil && e.facts().member.membership == "" {
+		return nil, 0, signalling.BadJSON("content.membership must be a string")
+	}
+	return e, n, nil
+}
+
+// finish seals e and checks its size.
+func (e *Event) finish(n int, s Signer) (*Event, error) {
 	e.seal(n, s)
 	if err := e.checkBounds(); err != nil {
 		return nil, err

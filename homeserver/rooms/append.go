@@ -48,7 +48,8 @@ type Committed struct {
 	Stored  *Stored
 	Head    *Head // the room right after it
 	Changes []Change
-	Before  *Head // the room right before it; nil for the first event of a room
+	Before  *Head    // the room right before it; nil for the first event of a room
+	Outbox  []string // servers that the event was queued for
 }
 
 const maxExtremities = 10 // prev_events of an event we build
@@ -100,8 +101,18 @@ type planned struct {
 	changes []Change
 	groups  []*group // made on the way, to be stored
 	redact  *redaction
-	foreign bool      // inserted, not appended
-	letIn   []*Sticky // that were soft-failed before; known when the event is written
+	foreign bool     // inserted, not appended
+	relay   bool     // foreign, and the other servers hear of it from us
+	place   bool     // it was an outlier until now
+	stays   bool     // it is there, and stays what it is: only what it changes is new
+	missing []string // prev_events that are not there
+	early   string   // what it redacts, which is not there
+	// It is one of the events that others named, or redacted, before it came.
+	fillsGap, fillsEarly bool
+
+	skip   int64     // positions left free before it
+	outbox []string  // filled in by write
+	letIn  []*Sticky // that were soft-failed before; known when the event is written
 }
 
 // redaction is what a redaction event does to its target.
@@ -147,6 +158,9 @@ func (r *Room) build(ctx context.Context, drafts []Draft, done chan error) (ids 
 	}
 	r.used = r.s.clock.Now()
 	head := r.next
+	if !head.here(r.s.signer.Server) {
+		return nil, false, errNotHere
+	}
 	var plan []planned
 	defer func() {
 		if !queued {
@@ -185,12 +199,7 @@ func (r *Room) plan(ctx context.Context, head *Head, d Draft) (p planned, same s
 	if len(ext) > maxExtremities {
 		ext = ext[len(ext)-maxExtremities:]
 	}
-	prev := make([]string, len(ext))
-	depth := int64(0)
-	for i, x := range ext {
-		prev[i] = x.ID
-		depth = max(depth, x.Depth)
-	}
+	prev, depth := tips(head)
 	ts := d.TS
 	if ts.IsZero() {
 		ts = r.s.clock.Now()
@@ -209,7 +218,7 @@ func (r *Room) plan(ctx context.Context, head *Head, d Draft) (p planned, same s
 		}
 	}
 	if d.Type == "m.room.redaction" {
-		if p.redact, err = r.redaction(ctx, e, state, true); err != nil {
+		if p.redact, _, err = r.redaction(ctx, e, state, true); err != nil {
 			return p, "", err
 		}
 	}
@@ -217,7 +226,11 @@ func (r *Room) plan(ctx context.Context, head *Head, d Draft) (p planned, same s
 	if err != nil {
 		return p, "", err
 	}
-	p.stored = &Stored{Event: e, NID: nid, StateBefore: head.StateGroup(), StateAfter: head.StateGroup(), Device: d.Device, TxnID: d.TxnID, StickyUntil: stickyUntil(e, r.s.clock.Now())}
+	status := storage.StatusOK
+	if d.Type == DummyType && d.StateKey == nil {
+		status = storage.StatusHidden
+	}
+	p.stored = &Stored{Event: e, NID: nid, Status: status, StateBefore: head.StateGroup(), StateAfter: head.StateGroup(), Device: d.Device, TxnID: d.TxnID, StickyUntil: stickyUntil(e, r.s.clock.Now())}
 	err = r.advance(ctx, &p, head, []Extremity{{NID: nid, ID: e.ID(), Depth: e.Depth()}}, ext)
 	return p, "", err
 }
@@ -269,21 +282,19 @@ func (r *Room) enqueue(plan []planned, extra func(*storage.Tx) error, head *Head
 			}
 		}
 		heads := make([]*Head, len(plan))
+		was := from
 		for i := range plan {
-			before := from
-			if i > 0 {
-				before = plan[i-1].after
-			}
-			pos, err := r.write(tx, &plan[i], before)
+			pos, err := r.write(tx, &plan[i], was)
 			if err != nil {
 				return err
 			}
+			was = plan[i].after
 			h := *plan[i].after
 			h.pos = pos
 			heads[i] = &h
 		}
 		last := heads[len(heads)-1]
-		if err := tx.MoveHead(r.NID, extNIDs(from), extNIDs(last), last.group.id, last.pos); err != nil {
+		if err := tx.MoveHead(r.NID, extNIDs(from), extNIDs(last), last.StateGroup(), last.pos); err != nil {
 			return err
 		}
 		tx.After(func() {
@@ -311,7 +322,7 @@ func (r *Room) enqueue(plan []planned, extra func(*storage.Tx) error, head *Head
 						r.s.users.moved(storage.Membership{User: c.Key.StateKey, RoomNID: r.NID, RoomID: r.ID, Membership: heads[i].members.of(c.Key.StateKey), EventNID: c.New.NID, Pos: st.Pos})
 					}
 				}
-				c := &Committed{Room: r, Stored: &st, Head: heads[i], Changes: p.changes, Before: before}
+				c := &Committed{Room: r, Stored: &st, Head: heads[i], Changes: p.changes, Before: before, Outbox: p.outbox}
 				before = heads[i]
 				plan[i].stored = &st
 				tx.Note(storage.Note{Pos: st.Pos, Kind: storage.NoteEvent, User: st.Sender(), Device: st.Device, Room: r.ID, Value: c})
@@ -352,39 +363,100 @@ func (r *Room) abandon(plan []planned) {
 	r.s.pending.drop(plan)
 }
 
-// write puts one event into the transaction. before is the room right before it; nil for the first event of a room.
-func (r *Room) write(tx *storage.Tx, p *planned, before *Head) (int64, error) {
+// write puts one event into the transaction; was is the head that it found.
+func (r *Room) write(tx *storage.Tx, p *planned, was *Head) (int64, error) {
+	if p.skip > 0 {
+		if err := tx.SkipPos(p.skip); err != nil {
+			return 0, err
+		}
+	}
 	pos, err := tx.NextPos()
 	if err != nil {
 		return 0, err
 	}
 	e := p.stored
-	row := storage.EventRow{NID: e.NID, RoomNID: r.NID, ID: e.ID(), Type: e.Type(), Sender: e.Sender(), StateKey: e.StateKey(), Depth: e.Depth(), OriginTS: e.OriginTS(), Pos: pos,
-		Status: e.Status, StateBefore: e.StateBefore, StateAfter: e.StateAfter, SenderDevice: e.Device, TxnID: e.TxnID, JSON: e.JSON()}
-	if err := tx.InsertEvent(row, e.PrevIDs()); err != nil {
-		return 0, err
+	put := tx.InsertEvent
+	if p.place {
+		put = tx.PlaceEvent
+	}
+	if !p.stays {
+		if err := put(r.row(e, pos), e.PrevIDs()); err != nil {
+			return 0, err
+		}
 	}
 	for _, g := range p.groups {
 		if err := tx.InsertStateGroup(g.row(r.NID)); err != nil {
 			return 0, err
 		}
 	}
-	for _, c := range p.changes {
-		if err := tx.SetState(r.NID, pos, c.Key.Type, c.Key.StateKey, c.New.NID, c.Old.NID); err != nil {
-			return 0, err
-		}
-		if c.Key.Type == "m.room.member" {
-			if err := tx.SetMembership(storage.Membership{User: c.Key.StateKey, RoomNID: r.NID, Membership: p.after.members.of(c.Key.StateKey), EventNID: c.New.NID, Pos: pos}); err != nil {
-				return 0, err
-			}
-		}
-	}
-	if err := r.writeSticky(tx, p, before, pos); err != nil {
+	if err := r.writeChanges(tx, p, pos); err != nil {
 		return 0, err
 	}
-	if e.Status != storage.StatusOK {
+	if err := r.writeSticky(tx, p, was, pos); err != nil {
+		return 0, err
+	}
+	if err := r.writeHoles(tx, p); err != nil {
+		return 0, err
+	}
+	if !e.Status.Accepted() {
 		return pos, nil
 	}
+	if err := r.writeOutbox(tx, p, was, pos); err != nil {
+		return 0, err
+	}
+	return pos, r.writeMeaning(tx, p, pos)
+}
+
+func (r *Room) row(e *Stored, pos int64) storage.EventRow {
+	return storage.EventRow{NID: e.NID, RoomNID: r.NID, ID: e.ID(), Type: e.Type(), Sender: e.Sender(), StateKey: e.StateKey(), Depth: e.Depth(), OriginTS: e.OriginTS(), Pos: pos,
+		Status: e.Status, StateBefore: e.StateBefore, StateAfter: e.StateAfter, RedactedBy: e.RedactedBy, SenderDevice: e.Device, TxnID: e.TxnID, JSON: e.JSON()}
+}
+
+// writeChanges records what an event does to the room's current state.
+func (r *Room) writeChanges(tx *storage.Tx, p *planned, pos int64) error {
+	if len(p.changes) == 0 {
+		return nil
+	}
+	moves := make([]storage.StateMove, len(p.changes))
+	var members []storage.Membership
+	for i, c := range p.changes {
+		moves[i] = storage.StateMove{Type: c.Key.Type, StateKey: c.Key.StateKey, EventNID: c.New.NID, PrevNID: c.Old.NID}
+		if c.Key.Type == "m.room.member" {
+			members = append(members, storage.Membership{User: c.Key.StateKey, RoomNID: r.NID, Membership: p.after.members.of(c.Key.StateKey), EventNID: c.New.NID, Pos: pos})
+		}
+	}
+	if err := tx.SetStates(r.NID, pos, moves); err != nil {
+		return err
+	}
+	return tx.SetMemberships(members)
+}
+
+// writeHoles records what is missing before an event, and that it is missing no more itself.
+func (r *Room) writeHoles(tx *storage.Tx, p *planned) error {
+	for _, id := range p.missing {
+		if err := tx.InsertGap(r.NID, id, p.stored.NID); err != nil {
+			return err
+		}
+	}
+	if p.fillsGap {
+		if err := tx.DeleteGap(r.NID, p.stored.ID()); err != nil {
+			return err
+		}
+	}
+	if p.fillsEarly {
+		if err := tx.DeleteEarlyRedactions(r.NID, p.stored.ID()); err != nil {
+			return err
+		}
+	}
+	if p.early != "" {
+		return tx.InsertEarlyRedaction(r.NID, p.early, p.stored.NID)
+	}
+	return nil
+}
+
+// writeMeaning records what an event relates to and what it redacts.
+func (r *Room) writeMeaning(tx *storage.Tx, p *planned, pos int64) error {
+	e := p.stored
 	if rel := gjson.GetBytes(e.Content(), "m\\.relates_to"); rel.IsObject() {
 		// What does not fit into the columns relates to nothing.
 		target, kind := rel.Get("event_id"), rel.Get("rel_type")
@@ -392,27 +464,61 @@ func (r *Room) write(tx *storage.Tx, p *planned, before *Head) (int64, error) {
 			if err := tx.InsertRelation(storage.Relation{
 				RelatesTo: target.Str, RelType: kind.Str, EventNID: e.NID, RoomNID: r.NID, Sender: e.Sender(), Type: e.Type(), Pos: pos, OriginTS: e.OriginTS(),
 			}); err != nil {
-				return 0, err
+				return err
 			}
 		}
 	}
 	if p.redact != nil {
 		if err := tx.RedactEvent(p.redact.target.NID, p.redact.done.JSON(), e.ID()); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	if !p.foreign && event.ServerOf(e.Sender()) == r.s.signer.Server {
-		for _, server := range p.after.members.servers {
-			if server == r.s.signer.Server {
-				continue
-			}
-			// The outbox id is the stream position, so that the order to each server is the order of commits.
-			if err := tx.InsertOutbox(server, "pdu", pos, e.NID, nil); err != nil {
-				return 0, err
-			}
+	return nil
+}
+
+// writeOutbox queues an event for the servers that hear of it from us: those in the room before or after it, and the server of a user
+// who was invited, or knocked, and hears now that nothing comes of it.
+func (r *Room) writeOutbox(tx *storage.Tx, p *planned, was *Head, pos int64) error {
+	e := p.stored
+	own, origin := r.s.signer.Server, event.ServerOf(e.Sender())
+	if p.foreign && !p.relay || !p.foreign && origin != own {
+		return nil
+	}
+	p.outbox = p.outbox[:0]
+	add := func(server string) {
+		if server != own && server != origin && server != "" && !slices.Contains(p.outbox, server) {
+			p.outbox = append(p.outbox, server)
 		}
 	}
-	return pos, nil
+	if len(p.after.members.servers) > 8 { // the common case without the square
+		p.outbox = slices.DeleteFunc(slices.Clone(p.after.members.servers), func(s string) bool { return s == own || s == origin || s == "" })
+	} else {
+		for _, s := range p.after.members.servers {
+			add(s)
+		}
+	}
+	if m := e.Membership(); m != "" && was != nil {
+		for _, s := range was.members.servers {
+			if p.after.members.counts[s] == 0 {
+				add(s)
+			}
+		}
+		if _, had := was.state.get(e.Key()); had && (m == "leave" || m == "ban") {
+			add(event.ServerOf(*e.StateKey()))
+		}
+	}
+	if part := r.partial.Load(); part != nil {
+		for _, s := range part.Servers {
+			add(s)
+		}
+	}
+	for _, server := range p.outbox {
+		// The outbox id is the stream position, so that the order to each server is the order of commits.
+		if err := tx.InsertOutbox(server, "pdu", pos, e.NID, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func fits(s string) bool { return len(s) <= event.MaxIDLength && strings.IndexByte(s, 0) < 0 }
@@ -420,18 +526,26 @@ func fits(s string) bool { return len(s) <= event.MaxIDLength && strings.IndexBy
 // redaction works out what a redaction does: whoever may redact in the room, or sent the target, takes its content away. strict says
 // that a redaction which may not do so is refused (ours); otherwise it just does nothing (another server's, which answers for all of
 // its users: room version 3, "Handling redactions").
-func (r *Room) redaction(ctx context.Context, e *event.Event, state event.State, strict bool) (*redaction, error) {
+//
+// known is false when the target is not there.
+func (r *Room) redaction(ctx context.Context, e *event.Event, state event.State, strict bool) (red *redaction, known bool, err error) {
 	m, err := r.s.byEventID(ctx, r, e.Redacts())
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	target := m[e.Redacts()]
 	if target == nil {
 		if strict {
-			return nil, signalling.NotFound("there is no such event to redact")
+			return nil, false, signalling.NotFound("there is no such event to redact")
 		}
-		return nil, nil
+		return nil, false, nil
 	}
+	red, err = r.redacts(e, target, state, strict)
+	return red, true, err
+}
+
+// redacts works out what a redaction does to its target.
+func (r *Room) redacts(e *event.Event, target *Stored, state event.State, strict bool) (*redaction, error) {
 	power, err := event.PowerOf(state)
 	if err != nil {
 		return nil, err

@@ -27,6 +27,7 @@ type Head struct {
 	ext     []Extremity
 	members *members
 	pos     int64 // stream position of the newest event; 0 until committed
+	outside bool  // one of our users was invited, or knocks, from outside of the room
 }
 
 // Head is the room as of the newest commit.

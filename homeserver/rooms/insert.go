@@ -33,14 +33,27 @@ func (m *Missing) Error() string {
 //
 // What a batch does to the room's current state is told with the event that did it while the room is in one line, and with the last
 // accepted event of the batch while it is forked: forks are resolved once a batch.
+//
+// An event that is there as an outlier gets its place now. A room that this server takes no part in is ErrNoRoom. Forks that grow too
+// many are merged by an event of ours, where one of our users may send it.
 func (s *Service) Insert(ctx context.Context, roomID string, events []*event.Event) ([]storage.Status, error) {
+	return s.insertAll(ctx, roomID, events, entry{})
+}
+
+// entry is how events come into a room.
+type entry struct {
+	relay bool                            // they came to us alone: the other servers hear of them from us
+	given map[string]map[event.Key]string // by event id: the state before it, where it does not follow from its prev_events
+}
+
+func (s *Service) insertAll(ctx context.Context, roomID string, events []*event.Event, how entry) ([]storage.Status, error) {
 	for try := 0; ; try++ {
 		r, err := s.Room(ctx, roomID)
 		if err != nil {
 			return nil, err
 		}
 		done := make(chan error, 1)
-		st, queued, err := r.insert(ctx, events, done)
+		st, queued, err := r.insert(ctx, events, how, done)
 		if err == nil && queued {
 			select {
 			case err = <-done:
@@ -55,6 +68,9 @@ func (s *Service) Insert(ctx context.Context, roomID string, events []*event.Eve
 		}
 		if err != nil {
 			return nil, err
+		}
+		if len(r.Head().ext) > maxExtremities {
+			s.merge(ctx, r)
 		}
 		return st, nil
 	}
@@ -80,14 +96,17 @@ func (r *Room) barrier(ctx context.Context) error {
 	})
 }
 
-func (r *Room) insert(ctx context.Context, events []*event.Event, done chan error) (out []storage.Status, queued bool, err error) {
+func (r *Room) insert(ctx context.Context, events []*event.Event, how entry, done chan error) (out []storage.Status, queued bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.poisoned.Load() {
 		return nil, false, errStale
 	}
 	r.used = r.s.clock.Now()
-	b := &batch{ctx: ctx, r: r, head: r.next, ext: slices.Clone(r.next.ext), after: map[int64]int64{}, resolver: resolver{ctx: ctx, r: r, known: map[string]*resolution{}}}
+	if !r.next.here(r.s.signer.Server) {
+		return nil, false, ErrNoRoom
+	}
+	b := &batch{ctx: ctx, r: r, how: how, head: r.next, ext: slices.Clone(r.next.ext), after: map[int64]int64{}, resolver: resolver{ctx: ctx, r: r, known: map[string]*resolution{}}}
 	defer func() {
 		if !queued {
 			r.s.pending.drop(b.plan)
@@ -101,11 +120,12 @@ func (r *Room) insert(ctx context.Context, events []*event.Event, done chan erro
 		if err != nil {
 			return nil, false, err
 		}
-		if old := there[e.ID()]; old != nil {
+		old := there[e.ID()]
+		if old != nil && old.Status != storage.StatusOutlier {
 			out = append(out, old.Status)
 			continue
 		}
-		status, err := b.add(e)
+		status, err := b.add(e, old)
 		if err != nil {
 			return nil, false, err
 		}
@@ -125,13 +145,32 @@ func (r *Room) insert(ctx context.Context, events []*event.Event, done chan erro
 			p.after = b.start(i)
 		}
 	}
-	return out, true, r.enqueue(b.plan, nil, b.head, func(err error) { done <- err })
+	if err := r.enqueue(b.plan, nil, b.head, func(err error) { done <- err }); err != nil {
+		return nil, true, err
+	}
+	r.noteHoles(b.plan)
+	return out, true, nil
+}
+
+// noteHoles keeps the room's holes and early redactions in step with a plan that is queued. The room's lock is held.
+func (r *Room) noteHoles(plan []planned) {
+	for _, p := range plan {
+		delete(r.gaps, p.stored.ID())
+		delete(r.early, p.stored.ID())
+		for _, id := range p.missing {
+			r.gaps[id] = append(r.gaps[id], p.stored.NID)
+		}
+		if p.early != "" {
+			r.early[p.early] = append(r.early[p.early], p.stored.NID)
+		}
+	}
 }
 
 // batch is an Insert under way. The room's lock is held.
 type batch struct {
 	ctx    context.Context
 	r      *Room
+	how    entry
 	plan   []planned
 	head   *Head // as settled last
 	ext    []Extremity
@@ -163,19 +202,23 @@ func (b *batch) start(i int) *Head {
 	return b.r.next
 }
 
-// add plans one event.
-func (b *batch) add(e *event.Event) (status storage.Status, err error) {
+// add plans one event; old is what is there of it already, an outlier, or nil.
+func (b *batch) add(e *event.Event, old *Stored) (status storage.Status, err error) {
 	r := b.r
-	p := planned{foreign: true}
+	p := planned{foreign: true, relay: b.how.relay, place: old != nil}
 	defer func() {
 		if err != nil {
 			r.s.pending.drop([]planned{p})
 		}
 	}()
-	prev, auth, err := b.ancestors(e)
+	given := b.how.given[e.ID()]
+	prev, auth, missing, err := b.ancestors(e, given != nil || old != nil && old.StateAfter != 0)
 	if err != nil {
 		return 0, err
 	}
+	p.missing = missing
+	_, p.fillsGap = r.gaps[e.ID()]
+	_, p.fillsEarly = r.early[e.ID()]
 	var groups []int64
 	floor := r.floor
 	for _, x := range prev {
@@ -194,12 +237,31 @@ func (b *batch) add(e *event.Event) (status storage.Status, err error) {
 			byAuth[a.Key()] = a.Event
 		}
 	}
-	before, err := b.resolve(groups)
-	if err != nil {
-		return 0, err
+	var before *resolution
+	switch {
+	case given != nil:
+		g, err := r.groupOf(b.ctx, b.head.group, given)
+		if err != nil {
+			return 0, err
+		}
+		if before = (&resolution{id: g.id, base: g.id}); g != b.head.group {
+			p.groups = []*group{g}
+		}
+		groups = nil
+	case old != nil && old.StateAfter != 0:
+		before, groups = &resolution{id: old.StateBefore, base: old.StateBefore}, nil
+	default:
+		if before, err = b.resolve(groups); err != nil {
+			return 0, err
+		}
+		if before.id == 0 {
+			if p.groups, err = b.store(before); err != nil {
+				return 0, err
+			}
+		}
 	}
-	if before.id == 0 {
-		if p.groups, err = b.store(before); err != nil {
+	if r.partial.Load() != nil {
+		if before, err = b.learn(before, byAuth, &p); err != nil {
 			return 0, err
 		}
 	}
@@ -220,18 +282,27 @@ func (b *batch) add(e *event.Event) (status storage.Status, err error) {
 		return 0, err
 	}
 	if status == storage.StatusOK && !slices.Equal(current, groups) {
-		if status, err = judge(storage.StatusSoftFailed, event.Authorise(e, currentView{b, current})); err != nil {
+		var view event.State = currentView{b, current}
+		if r.partial.Load() != nil {
+			view = eitherState{view, byAuth}
+		}
+		if status, err = judge(storage.StatusSoftFailed, event.Authorise(e, view)); err != nil {
 			return 0, err
 		}
 		if status != storage.StatusOK && b.fork != nil && b.fork.n > 0 { // only what stands when resolved anew is refused
 			b.fork = nil
-			if status, err = judge(storage.StatusSoftFailed, event.Authorise(e, currentView{b, current})); err != nil {
+			if status, err = judge(storage.StatusSoftFailed, event.Authorise(e, view)); err != nil {
 				return 0, err
 			}
 		}
 	}
-	nid, err := r.nid(b.ctx, floor)
-	if err != nil {
+	if status == storage.StatusOK && e.Type() == DummyType && !e.IsState() {
+		status = storage.StatusHidden
+	}
+	var nid int64
+	if old != nil {
+		nid = old.NID
+	} else if nid, err = r.nid(b.ctx, floor); err != nil {
 		return 0, err
 	}
 	p.stored = &Stored{Event: e, NID: nid, Status: status, StateBefore: before.id, StateAfter: before.id, StickyUntil: stickyUntil(e, r.s.clock.Now())}
@@ -247,9 +318,14 @@ func (b *batch) add(e *event.Event) (status storage.Status, err error) {
 		p.groups = append(p.groups, g)
 		p.stored.StateAfter = g.id
 	}
+	if status == storage.StatusOK {
+		if err := b.redactEarly(&p); err != nil {
+			return 0, err
+		}
+	}
 	r.s.pending.addEvent(p.stored)
 	b.plan = append(b.plan, p)
-	if status != storage.StatusOK {
+	if !status.Accepted() {
 		return status, nil
 	}
 	return status, b.move(prev)
@@ -264,6 +340,9 @@ func (b *batch) move(prev []*Stored) error {
 		return err
 	}
 	b.ext = slices.DeleteFunc(b.ext, func(x Extremity) bool { return gone[x.NID] })
+	if p.fillsGap && len(b.ext) > 0 {
+		return nil // it fills a hole: what stands on it is there already, with its state
+	}
 	b.ext = append(b.ext, Extremity{NID: p.stored.NID, ID: p.stored.ID(), Depth: p.stored.Depth()})
 	b.after[p.stored.NID] = p.stored.StateAfter
 	b.forked = true
@@ -274,8 +353,12 @@ func (b *batch) move(prev []*Stored) error {
 		}
 	}
 	if e := p.stored; e.Type() == "m.room.redaction" && e.Redacts() != "" {
-		if p.redact, err = b.r.redaction(b.ctx, e.Event, groupView{b.ctx, b.r, e.StateBefore}, false); err != nil {
+		known := false
+		if p.redact, known, err = b.r.redaction(b.ctx, e.Event, groupView{b.ctx, b.r, e.StateBefore}, false); err != nil {
 			return err
+		}
+		if !known && fits(e.Redacts()) {
+			p.early = e.Redacts()
 		}
 	}
 	if len(b.ext) == 1 {
@@ -296,7 +379,7 @@ func (b *batch) covered(prev []*Stored) (map[int64]bool, error) {
 				continue
 			}
 			gone[x.NID] = true
-			if x.Status != storage.StatusOK {
+			if !x.Status.Accepted() {
 				next = append(next, x.PrevIDs()...)
 			} else if slices.ContainsFunc(b.ext, func(y Extremity) bool { return y.NID == x.NID }) {
 				left--
@@ -317,20 +400,25 @@ func (b *batch) covered(prev []*Stored) (map[int64]bool, error) {
 	return gone, nil
 }
 
-// ancestors loads the events that e names; *Missing when one is not there or, for prev_events, has no state.
-func (b *batch) ancestors(e *event.Event) (prev, auth []*Stored, err error) {
+// ancestors loads the events that e names; *Missing when one is not there or, for prev_events, has no state. With loose, prev_events may
+// be missing: they are named.
+func (b *batch) ancestors(e *event.Event, loose bool) (prev, auth []*Stored, holes []string, err error) {
 	if len(e.PrevIDs()) == 0 {
-		return nil, nil, signalling.BadJSON("event %s has no previous events", e.ID())
+		return nil, nil, nil, signalling.BadJSON("event %s has no previous events", e.ID())
 	}
 	ids := e.AuthIDs()
 	found, err := b.r.s.byEventID(b.ctx, b.r, append(slices.Clone(ids), e.PrevIDs()...)...)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	var missing []string
 	for _, id := range e.PrevIDs() {
 		if x := found[id]; x == nil || x.StateAfter == 0 {
-			missing = append(missing, id)
+			if loose {
+				holes = append(holes, id)
+			} else {
+				missing = append(missing, id)
+			}
 		} else {
 			prev = append(prev, x)
 		}
@@ -343,9 +431,9 @@ func (b *batch) ancestors(e *event.Event) (prev, auth []*Stored, err error) {
 		}
 	}
 	if len(missing) > 0 {
-		return nil, nil, &Missing{Event: e.ID(), IDs: missing}
+		return nil, nil, nil, &Missing{Event: e.ID(), IDs: missing}
 	}
-	return prev, auth, nil
+	return prev, auth, holes, nil
 }
 
 // groups are the state groups after the extremities, in order and each once.

@@ -5,9 +5,8 @@ package rooms
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
-
-	"github.com/tidwall/gjson"
 
 	"github.com/trunkboard/trunkboard/homeserver/event"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
@@ -105,43 +104,13 @@ func (s *Service) SetMembership(ctx context.Context, roomID, sender, device, tar
 // restricted adds join_authorised_via_users_server to a join of a restricted room that the user may enter because of another room
 // (room versions 8 and later, "restricted join rules").
 func (r *Room) restricted(ctx context.Context, head *Head, user string, extra json.RawMessage) (json.RawMessage, error) {
-	jr, err := r.State(ctx, head, "m.room.join_rules", "")
-	if err != nil || jr == nil || !r.Version.Restricted() {
+	by, err := r.admits(ctx, head, user)
+	var e *signalling.Error
+	if errors.As(err, &e) && e.Status == 400 {
+		return nil, signalling.Forbidden("%s", e.Message).Because(e)
+	}
+	if err != nil || by == "" {
 		return extra, err
-	}
-	rule := gjson.GetBytes(jr.Content(), "join_rule").Str
-	if rule != "restricted" && rule != "knock_restricted" {
-		return extra, nil
-	}
-	member := false
-	for _, a := range gjson.GetBytes(jr.Content(), "allow").Array() {
-		if a.Get("type").Str != "m.room_membership" {
-			continue
-		}
-		other, err := r.s.Room(ctx, a.Get("room_id").Str)
-		if err != nil {
-			continue
-		}
-		if other.Head().IsJoined(user) {
-			member = true
-			break
-		}
-	}
-	if !member {
-		return nil, signalling.Forbidden("you are in none of the rooms that let people into this one")
-	}
-	power, err := event.PowerOf(headState{ctx, r, head})
-	if err != nil {
-		return nil, err
-	}
-	best, level := "", int64(-1)
-	for _, u := range head.Joined() {
-		if event.ServerOf(u) == r.s.signer.Server && power.User(u) >= power.Invite() && power.User(u) > level {
-			best, level = u, power.User(u)
-		}
-	}
-	if best == "" {
-		return nil, signalling.Forbidden("nobody on this server may let you into this room")
 	}
 	c := map[string]any{}
 	if len(extra) > 0 {
@@ -149,7 +118,7 @@ func (r *Room) restricted(ctx context.Context, head *Head, user string, extra js
 			return nil, signalling.BadJSON("the content must be an object").Because(err)
 		}
 	}
-	c["join_authorised_via_users_server"] = best
+	c["join_authorised_via_users_server"] = by
 	return json.Marshal(c)
 }
 

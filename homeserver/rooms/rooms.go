@@ -226,7 +226,12 @@ type Room struct {
 	used time.Time
 	// floor is the highest nid seen in the room: new ones are higher.
 	floor int64
+	// gaps are the events that others name and that are not there, with those that name them; early are the redactions of events that
+	// are not there. mu guards both.
+	gaps, early map[string][]int64
+	partial     atomic.Pointer[storage.PartialRoom] // joined without its whole state
 
+	acl      atomic.Pointer[acl]
 	poisoned atomic.Bool // given up: what is queued fails, whoever comes finds the room again
 
 	head headPointer
@@ -276,7 +281,15 @@ func (s *Service) loadRoom(ctx context.Context, id string) (*Room, error) {
 		r.floor = max(r.floor, x.EventNID)
 	}
 	h.state = &stateMap{base: base, size: len(base)}
-	if h.group, err = s.group(ctx, row.StateGroup); err != nil {
+	if row.StateGroup != 0 { // 0: known by an invite only
+		if h.group, err = s.group(ctx, row.StateGroup); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.loadHoles(ctx); err != nil {
+		return nil, err
+	}
+	if h.outside, err = s.store.AnyInvite(ctx, row.NID, ""); err != nil {
 		return nil, err
 	}
 	members, err := s.store.RoomMembers(ctx, row.NID)

@@ -97,6 +97,21 @@ func (x *userIndex) moved(m storage.Membership) {
 	x.known.Add(m.User, u)
 }
 
+// renumber tells the index that a member event has another internal id.
+func (x *userIndex) renumber(user, roomID string, old, now int64) {
+	x.mu.Lock()
+	m, ok := UserRooms(nil), false
+	if m, ok = x.known.Get(user); ok {
+		ok = m[roomID].EventNID == old
+	}
+	x.mu.Unlock()
+	if ok {
+		n := m[roomID]
+		n.User, n.EventNID = user, now
+		x.moved(n)
+	}
+}
+
 // SharedUsers lists the users who share a room with user, user included.
 func (s *Service) SharedUsers(ctx context.Context, user string) (map[string]struct{}, error) {
 	rooms, err := s.UserRooms(ctx, user)

@@ -19,7 +19,11 @@ const (
 	StatusSoftFailed
 	StatusRejected
 	StatusOutlier
+	StatusHidden // accepted, and not shown to clients: it merges forks
 )
+
+// Accepted says that an event is part of the room's graph.
+func (s Status) Accepted() bool { return s == StatusOK || s == StatusHidden }
 
 // ErrConflict says that a room moved on under the writer's feet: another node wrote to it. Load it again and retry.
 var ErrConflict = errors.New("storage: the room has changed")
