@@ -302,12 +302,14 @@ func (c *connection) RTCP(compound []byte, out *transport.Batch) {
 // askKeyFrame asks the client for a key frame.
 func (c *connection) askKeyFrame(s *section, layer int) {
 	if ssrc := s.ssrcs[layer].Load(); ssrc != 0 {
-		c.session.SendRTCP(packets.AppendPLI(make([]byte, 0, 12), c.ssrc, ssrc))
+		c.p.room.engine.cfg.Transport.Do(func(out *transport.Batch) {
+			c.session.SendRTCP(packets.AppendPLI(make([]byte, 0, 12), c.ssrc, ssrc), out)
+		})
 	}
 }
 
 // feedback tells a publisher what arrived, and what did not. The caller holds the room's lock.
-func (p *Participant) feedback(report bool) {
+func (p *Participant) feedback(report bool, out *transport.Batch) {
 	c := p.publishing
 	if !c.session.Open() {
 		return
@@ -351,12 +353,12 @@ func (p *Participant) feedback(report bool) {
 		b = packets.AppendReceiverReport(b, c.ssrc, blocks)
 	}
 	if len(b) > 0 {
-		c.session.SendRTCP(b)
+		c.session.SendRTCP(b, out)
 	}
 }
 
 // report sends the sender reports of everything p receives. The caller holds the room's lock.
-func (p *Participant) report() {
+func (p *Participant) report(out *transport.Batch) {
 	c := p.receiving
 	if !c.session.Open() || len(p.subscriptions) == 0 {
 		return
@@ -365,12 +367,12 @@ func (p *Participant) report() {
 	for _, s := range p.subscriptions {
 		if r, ok := s.leg.SenderReport(); ok {
 			if b = packets.AppendSenderReport(b, r); len(b) > 1100 {
-				c.session.SendRTCP(b)
+				c.session.SendRTCP(b, out)
 				b = b[:0]
 			}
 		}
 	}
 	if len(b) > 0 {
-		c.session.SendRTCP(b)
+		c.session.SendRTCP(b, out)
 	}
 }

@@ -52,6 +52,7 @@ type Engine struct {
 	rooms  map[string]*Room
 	closed bool
 	cancel context.CancelFunc
+	wake   chan struct{}
 	wait   sync.WaitGroup
 }
 
@@ -78,7 +79,7 @@ func New(cfg Config) *Engine {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &Engine{cfg: cfg, log: cfg.Log, rooms: map[string]*Room{}, cancel: cancel}
+	e := &Engine{cfg: cfg, log: cfg.Log, rooms: map[string]*Room{}, cancel: cancel, wake: make(chan struct{}, 1)}
 	e.wait.Go(func() { e.run(ctx) })
 	return e
 }
@@ -166,20 +167,41 @@ const (
 	reportPeriod  = time.Second // sender and receiver reports, liveness
 )
 
-// run does what is due by time rather than by packet.
+// run does what is due by time rather than by packet. While nobody publishes, only liveness is looked at.
 func (e *Engine) run(ctx context.Context) {
-	t := time.NewTicker(period)
+	every := reportPeriod
+	t := time.NewTicker(every)
 	defer t.Stop()
 	for n := time.Duration(1); ; n++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+		case <-e.wake:
 		}
-		due := func(p time.Duration) bool { return n%(p/period) == 0 }
-		for _, r := range e.Rooms() {
-			r.tick(due)
+		due := func(p time.Duration) bool { return every == reportPeriod || n%(p/period) == 0 }
+		busy := false
+		e.cfg.Transport.Do(func(out *transport.Batch) {
+			for _, r := range e.Rooms() {
+				busy = r.tick(due, out) || busy
+			}
+		})
+		next := reportPeriod
+		if busy {
+			next = period
 		}
+		if next != every {
+			every = next
+			t.Reset(every)
+		}
+	}
+}
+
+// hurry makes run look at once: there is something to do more often than before.
+func (e *Engine) hurry() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
 	}
 }
 

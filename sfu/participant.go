@@ -229,6 +229,7 @@ func (p *Participant) Publish(info TrackInfo) error {
 // published makes a track known once its codec is.
 func (p *Participant) published(t *Track) {
 	p.room.tracks[t.info.SID] = t
+	p.room.engine.hurry()
 	p.changed()
 	for _, o := range p.room.order {
 		if o != p && o.options.AutoSubscribe {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/trunkboard/trunkboard/sfu/speakers"
+	"github.com/trunkboard/trunkboard/sfu/transport"
 )
 
 // Room is where participants meet.
@@ -167,12 +168,12 @@ func (r *Room) greet(p *Participant) {
 	}
 }
 
-// tick does what is due.
-func (r *Room) tick(due func(time.Duration) bool) {
+// tick does what is due. It reports whether somebody publishes, so that there is something to do often.
+func (r *Room) tick(due func(time.Duration) bool, out *transport.Batch) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return
+		return false
 	}
 	if len(r.order) == 0 {
 		limit := r.engine.cfg.EmptyFor
@@ -183,11 +184,13 @@ func (r *Room) tick(due func(time.Duration) bool) {
 			r.closed = true
 			r.engine.forget(r)
 		}
-		return
+		return false
 	}
-	for _, p := range r.order {
-		if len(p.tracks) > 0 {
-			p.feedback(due(reportPeriod))
+	if len(r.tracks) > 0 {
+		for _, p := range r.order {
+			if len(p.tracks) > 0 {
+				p.feedback(due(reportPeriod), out)
+			}
 		}
 	}
 	if due(sourcePeriod) {
@@ -203,10 +206,11 @@ func (r *Room) tick(due func(time.Duration) bool) {
 	}
 	if due(reportPeriod) {
 		for _, p := range slices.Clone(r.order) {
-			p.report()
+			p.report(out)
 			p.check()
 		}
 	}
+	return len(r.tracks) > 0
 }
 
 // hear tells who speaks.

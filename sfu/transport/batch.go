@@ -82,15 +82,26 @@ func (b *Batch) Send(to forward.Peer, n int, roc uint32) {
 			return
 		}
 	}
+	b.push(message{path: path, size: size, segment: size, count: 1})
+}
+
+// clear queues the first size bytes of the slot as they are.
+func (b *Batch) clear(to *path, size int) {
+	b.push(message{path: to, size: size, segment: size, count: 1, closed: true})
+}
+
+// push queues the slot's first m.size bytes.
+func (b *Batch) push(m message) {
 	if b.n == len(b.messages) {
-		// Flushing resets the arena; the packet just sealed moves to its start.
+		// Flushing resets the arena; the packet in the slot moves to its start.
 		from := b.pos
 		b.Flush()
-		copy(b.arena, b.arena[from:from+size])
+		copy(b.arena, b.arena[from:from+m.size])
 	}
-	b.messages[b.n] = message{path: path, from: b.pos, size: size, segment: size, count: 1}
+	m.from = b.pos
+	b.messages[b.n] = m
 	b.n++
-	b.pos += size
+	b.pos += m.size
 }
 
 // Flush sends what the batch holds. What the kernel does not take is dropped: it is media, and would be late.

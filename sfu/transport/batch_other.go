@@ -39,10 +39,15 @@ type receiver struct {
 
 func newReceiver() *receiver { return &receiver{} }
 
-func (r *receiver) receive(s *socket) bool {
-	n, from, err := s.conn.ReadFromUDPAddrPort(r.slot[:])
-	r.n, r.size, r.from = 1, n, netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-	return err == nil
+func (r *receiver) receive(s *socket, handle func()) {
+	for {
+		n, from, err := s.conn.ReadFromUDPAddrPort(r.slot[:])
+		if err != nil {
+			return
+		}
+		r.n, r.size, r.from = 1, n, netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+		handle()
+	}
 }
 
 func (r *receiver) packet(int) ([]byte, netip.AddrPort) { return r.slot[:r.size], r.from }

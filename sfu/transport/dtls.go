@@ -264,9 +264,10 @@ func (i *inbox) WriteTo(b []byte, _ net.Addr) (int, error) {
 	if p == nil {
 		return len(b), nil // lost, as a datagram may be
 	}
-	if _, err := p.socket.conn.WriteToUDPAddrPort(b, p.to); err != nil && errors.Is(err, net.ErrClosed) {
-		return 0, err
+	if len(b) > slotSize {
+		return 0, errors.New("transport: a DTLS packet over the size of a datagram")
 	}
+	i.s.t.Do(func(out *Batch) { out.clear(p, copy(out.Slot(), b)) })
 	return len(b), nil
 }
 

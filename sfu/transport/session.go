@@ -57,10 +57,10 @@ type Session struct {
 	header  rtp.Header
 	streams map[uint32]struct{}
 	clear   [receiveBatch][]byte
+	rtcpBuf []byte
 
-	outMu  sync.Mutex // of RTCP that goes out
-	out    *srtp.Context
-	outBuf [maxRTCP + 64]byte
+	outMu sync.Mutex // of RTCP that goes out
+	out   *srtp.Context
 
 	dataMu   sync.Mutex
 	channels map[string]*channel
@@ -115,7 +115,7 @@ func (s *Session) Peer(name, password string) {
 	switch {
 	case before == nil: // its checks may have come before its description
 		if p := s.path.Load(); p != nil {
-			s.probe(p)
+			s.t.Do(func(out *Batch) { s.probe(p, out) })
 		}
 	case before.name != name:
 		s.rename()
@@ -123,13 +123,13 @@ func (s *Session) Peer(name, password string) {
 }
 
 // probe checks a path that the client has not chosen yet.
-func (s *Session) probe(p *path) {
+func (s *Session) probe(p *path, out *Batch) {
 	theirs := s.theirs.Load()
 	if theirs == nil || s.nominated.Load() {
 		return
 	}
 	ours, _ := s.Credentials()
-	_, _ = p.socket.conn.WriteToUDPAddrPort(probe(theirs.name+":"+ours, []byte(theirs.password)), p.to)
+	out.clear(p, copy(out.Slot(), probe(theirs.name+":"+ours, []byte(theirs.password))))
 }
 
 // Restart changes our ICE credentials; the client's are unknown until the next Peer.
@@ -206,13 +206,14 @@ func (s *Session) rtcp(b []byte, out *Batch) {
 	if s.in == nil {
 		return
 	}
-	if clear, err := s.in.DecryptRTCP(nil, b, nil); err == nil {
+	if clear, err := s.in.DecryptRTCP(s.rtcpBuf[:0], b, nil); err == nil {
+		s.rtcpBuf = clear
 		s.handler.RTCP(clear, out)
 	}
 }
 
-// SendRTCP seals and sends a compound packet of up to 1200 bytes. It does nothing before the session is connected.
-func (s *Session) SendRTCP(b []byte) {
+// SendRTCP seals a compound packet of up to 1200 bytes and queues it in out. It does nothing before the session is connected.
+func (s *Session) SendRTCP(b []byte, out *Batch) {
 	p := s.path.Load()
 	if p == nil || len(b) > maxRTCP || len(b) < 8 {
 		return
@@ -222,8 +223,8 @@ func (s *Session) SendRTCP(b []byte) {
 	if s.out == nil {
 		return
 	}
-	if sealed, err := s.out.EncryptRTCP(s.outBuf[:0], b, nil); err == nil {
-		_, _ = p.socket.conn.WriteToUDPAddrPort(sealed, p.to)
+	if sealed, err := s.out.EncryptRTCP(out.Slot()[:0], b, nil); err == nil {
+		out.clear(p, copy(out.Slot(), sealed))
 	}
 }
 

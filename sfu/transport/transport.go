@@ -227,7 +227,7 @@ func (t *Transport) Sessions() int {
 func (t *Transport) serve(s *socket) {
 	r, out := newReceiver(), NewBatch()
 	var run run
-	for r.receive(s) {
+	r.receive(s, func() {
 		for i := range r.n {
 			b, from := r.packet(i)
 			// Packets of one session that arrived one after the other are handed on together: a frame's packets go out as one.
@@ -251,7 +251,7 @@ func (t *Transport) serve(s *socket) {
 			run.deliver(out)
 			switch {
 			case isSTUN(b):
-				t.check(b, from, s)
+				t.check(b, from, s, out)
 			case len(b) > 0 && b[0] >= 20 && b[0] < 64:
 				if p := t.at(from); p != nil {
 					p.handshake.put(b)
@@ -260,7 +260,7 @@ func (t *Transport) serve(s *socket) {
 		}
 		run.deliver(out)
 		out.Flush()
-	}
+	})
 }
 
 // run is a sequence of sealed RTP packets of one session.
@@ -285,7 +285,7 @@ func (t *Transport) at(from netip.AddrPort) *Session {
 }
 
 // check answers a connectivity check and notes the address it came from. Checks of strangers get no answer.
-func (t *Transport) check(b []byte, from netip.AddrPort, in *socket) {
+func (t *Transport) check(b []byte, from netip.AddrPort, in *socket, out *Batch) {
 	c, ok := parseCheck(b)
 	if !ok {
 		return
@@ -317,11 +317,11 @@ func (t *Transport) check(b []byte, from netip.AddrPort, in *socket) {
 			s.path.Store(here)
 		}
 	}
-	_, _ = in.conn.WriteToUDPAddrPort(c.answer(from, []byte(password)), from)
+	out.clear(here, copy(out.Slot(), c.answer(from, []byte(password))))
 	if c.nominate {
 		s.nominated.Store(true)
 	}
-	s.probe(here)
+	s.probe(here, out)
 }
 
 // add registers s; remove forgets it.

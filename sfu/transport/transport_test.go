@@ -206,7 +206,7 @@ func TestMediaAndDataFlowBothWays(t *testing.T) {
 				}
 			}
 
-			s.SendRTCP(packets.AppendPLI(nil, 1, 2))
+			tr.Do(func(b *Batch) { s.SendRTCP(packets.AppendPLI(nil, 1, 2), b) })
 			if err := pc.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{SenderSSRC: 5, MediaSSRC: 1001}}); err != nil {
 				t.Fatal(err)
 			}
@@ -297,12 +297,12 @@ func TestStrangersGetNoAnswer(t *testing.T) {
 		"unknown name":   request("nobody", password, true),
 		"not signed":     request(name, password, false),
 	} {
-		tr.check(b, from, in)
+		tr.check(b, from, in, NewBatch())
 		if tr.at(from) != nil {
 			t.Errorf("%s: let in", what)
 		}
 	}
-	tr.check(request(name, password, true), from, in)
+	tr.check(request(name, password, true), from, in, NewBatch())
 	if tr.at(from) != s {
 		t.Error("a good check was refused")
 	}
