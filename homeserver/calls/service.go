@@ -340,9 +340,9 @@ func (s *Service) stale() bool {
 
 func (s *Service) logOut(now time.Time) {
 	s.mu.Lock()
-	gone := s.leaving
-	if len(gone) > 0 {
-		s.leaving = map[[2]string]struct{}{}
+	gone := map[[2]string]struct{}(nil) // not the map that Logout writes to
+	if len(s.leaving) > 0 {
+		gone, s.leaving = s.leaving, map[[2]string]struct{}{}
 	}
 	s.mu.Unlock()
 	for d := range gone {
