@@ -25,7 +25,7 @@ import (
 )
 
 // Parts that `serve --only` may name.
-var partNames = []string{"homeserver", "turn", "sfu", "web"}
+var partNames = []string{"homeserver", "turn", "sfu", "focus", "web"}
 
 // For requests in flight, after the drain.
 const httpGrace = 5 * time.Second
@@ -47,6 +47,7 @@ type App struct {
 	listeners   []*listener
 	relay       *relay                       // nil when it does not run here
 	conference  *conference                  // the SFU; nil when it does not run here
+	focus       http.Handler                 // the token service of the SFU; nil when it does not run here
 	api         atomic.Pointer[http.Handler] // set when ready
 	dns         federation.DNS               // nil: the system's
 	ready       atomic.Bool

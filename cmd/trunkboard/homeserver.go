@@ -19,6 +19,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/preview"
 	"github.com/trunkboard/trunkboard/homeserver/push"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
+	"github.com/trunkboard/trunkboard/homeserver/rtc"
 	"github.com/trunkboard/trunkboard/homeserver/search"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/homeserver/syncapi"
@@ -65,18 +66,22 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	records := calls.New(calls.Deps{
 		Config: calls.Config{RetentionDays: a.cfg.Calls.RetentionDays}, Store: store, Rooms: room, Clock: clock, Log: a.log.With("part", "calls"), Metrics: a.meters.registry,
 	})
+	later := delayed.New(store, room, clock, a.log.With("part", "delayed"))
+	a.running = append(a.running, component{name: "delayed events", run: later.Run})
+	groups := a.openFocus(rtc.Home{Accounts: acc, Rooms: room, Later: later}, later, rtc.Book{Store: store})
 	store.Observe(func(pos int64, notes []storage.Note) {
 		rules.Observe(pos, notes) // first, so that an event and the count with it go out together
 		sync.Observe(pos, notes)
 		records.Observe(pos, notes)
+		if groups != nil {
+			rtc.EndMedia(groups, notes)
+		}
 	})
 	a.running = append(a.running, component{name: "calls", run: records.Run})
 	a.running = append(a.running, component{name: "sync", run: sync.Run})
 
 	words := search.New(store, clock, a.log.With("part", "search"))
 	a.running = append(a.running, component{name: "search", run: words.Run})
-	later := delayed.New(store, room, clock, a.log.With("part", "delayed"))
-	a.running = append(a.running, component{name: "delayed events", run: later.Run})
 
 	files, err := media.New(media.Config{
 		ServerName: a.cfg.ServerName, Dir: filepath.Join(a.cfg.DataDir, "media"), MaxUpload: int64(a.cfg.Media.MaxUpload),
@@ -95,6 +100,9 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 			records.Logout(userID, deviceID)
 			if a.relay != nil {
 				a.relay.creds.Revoke(userID, deviceID)
+			}
+			if groups != nil {
+				groups.LoggedOut(userID, deviceID)
 			}
 		},
 		ProfileChange: func(ctx context.Context, userID string) {
@@ -141,6 +149,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		Calls:    records,
 		Presence: here,
 		ICE:      ice,
+		Focus:    groups,
 	})
 	return withServers(servers, users), nil
 }

@@ -26,7 +26,7 @@ const gcPercent = 50
 
 type serveCommand struct {
 	settings
-	Only     []string `placeholder:"PART,…" help:"Run only these parts: homeserver, turn, sfu, web."`
+	Only     []string `placeholder:"PART,…" help:"Run only these parts: homeserver, turn, sfu, focus, web."`
 	TLS      string   `name:"tls" placeholder:"MODE" help:"Same as --set tls.mode=MODE. self-signed lets other devices on the network try calls."`
 	Announce string   `placeholder:"FILE" help:"Write the addresses in use to FILE, as JSON, once requests are answered."`
 }

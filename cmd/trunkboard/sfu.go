@@ -30,6 +30,8 @@ type conference struct {
 	engine    *sfu.Engine
 	server    *livekit.Server
 	handler   http.Handler
+	keys      livekit.Keys
+	gate      *gate
 }
 
 // openSFU binds the media port.
@@ -43,7 +45,7 @@ func (a *App) openSFU() error {
 		name, secret, _ := strings.Cut(k, "=")
 		keys[name] = secret
 	}
-	if len(keys) == 0 {
+	if _, taken := keys[ownKey]; !taken {
 		secret, err := keptSecret(a.cfg.DataDir, "sfu")
 		if err != nil {
 			return fmt.Errorf("sfu.keys: %w", err)
@@ -59,12 +61,13 @@ func (a *App) openSFU() error {
 	if err != nil {
 		return fmt.Errorf("sfu.listen_udp: %w", err)
 	}
-	engine := sfu.New(sfu.Config{Transport: t, Log: log})
+	g := &gate{}
+	engine := sfu.New(sfu.Config{Transport: t, Watcher: g, Log: log})
 	server := livekit.New(livekit.Config{
-		Engine: engine, Keys: keys, AutoCreate: c.AutoCreate, Version: livekitVersion(), Log: log, ICEServers: a.sfuICEServers,
+		Engine: engine, Keys: keys, AutoCreate: c.AutoCreate, Version: livekitVersion(), Log: log, ICEServers: a.sfuICEServers, Admit: g.admit,
 	})
 	handler := server.Handler()
-	a.conference = &conference{transport: t, engine: engine, server: server, handler: handler}
+	a.conference = &conference{transport: t, engine: engine, server: server, handler: handler, keys: keys, gate: g}
 	a.running = append(a.running, component{name: "sfu", run: waitForEnd, close: func() error {
 		engine.Close() // tells the clients, so before their connections are cut
 		server.Close()

@@ -4,13 +4,17 @@ package clientapi
 
 import (
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 )
 
-// Addr is the client's address without a port. X-Forwarded-For is believed only as far as trusted proxies wrote it: from its right
-// end, over proxies of ours, to the first address that is not one.
-func (r *Request) Addr() string {
+// Addr is the client's address without a port.
+func (r *Request) Addr() string { return Address(r.Request, r.api.Config.TrustedProxies) }
+
+// Address is the address of a request's client, without a port. X-Forwarded-For is believed only as far as trusted proxies wrote it:
+// from its right end, over proxies of ours, to the first address that is not one.
+func Address(r *http.Request, trusted []netip.Prefix) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		host = r.RemoteAddr
@@ -20,7 +24,6 @@ func (r *Request) Addr() string {
 		return host
 	}
 	peer = peer.Unmap().WithZone("")
-	trusted := r.api.Config.TrustedProxies
 	if len(trusted) == 0 || !within(trusted, peer) {
 		return peer.String()
 	}

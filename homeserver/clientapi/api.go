@@ -37,6 +37,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/syncapi"
 	"github.com/trunkboard/trunkboard/homeserver/syncapi/filter"
 	"github.com/trunkboard/trunkboard/signalling"
+	"github.com/trunkboard/trunkboard/signalling/focus"
 	"github.com/trunkboard/trunkboard/signalling/presence"
 )
 
@@ -70,7 +71,8 @@ type Deps struct {
 	Media    *media.Service
 	Calls    *calls.Service
 	Push     *push.Service
-	ICE      ICEIssuer // TURN credentials; nil: clients are told of no TURN server
+	ICE      ICEIssuer      // TURN credentials; nil: clients are told of no TURN server
+	Focus    *focus.Service // the way into our SFU; nil: clients are told of none
 
 	E2EE     *e2ee.Service // needs Accounts
 	Rooms    *rooms.Service
@@ -158,6 +160,7 @@ func New(d Deps) *API {
 		a.routesProfile,
 		a.routesUserData,
 		a.routesVoIP,
+		a.routesRTC,
 		a.routesMedia,
 		a.routesPreview,
 		a.routesPush,

@@ -4,8 +4,10 @@ package clientapi
 
 import (
 	"encoding/json"
+	"maps"
 
 	"github.com/trunkboard/trunkboard/signalling"
+	"github.com/trunkboard/trunkboard/signalling/focus"
 )
 
 // routesDiscovery: "Server discovery" of the client-server API and of the server-server API. It comes last: it tells of the others.
@@ -16,12 +18,18 @@ func (a *API) routesDiscovery() {
 	})
 	a.route("GET /_matrix/client/versions", Open, "", func(*Request) (any, error) { return versions, nil })
 
-	client := mustEncode(map[string]any{"m.homeserver": map[string]string{"base_url": a.Config.PublicURL}})
-	a.route("GET /.well-known/matrix/client", Open, "", func(*Request) (any, error) {
+	client := map[string]any{"m.homeserver": map[string]string{"base_url": a.Config.PublicURL}}
+	a.route("GET /.well-known/matrix/client", Open, "", func(r *Request) (any, error) {
 		if a.Config.PublicURL == "" {
 			return nil, signalling.NotFound("this server does not know its public URL")
 		}
-		return client, nil
+		if a.Focus == nil {
+			return client, nil
+		}
+		all := maps.Clone(client)
+		// MSC4158, which MSC4143's /rtc/transports replaced; clients of 2025 look here.
+		all["org.matrix.msc4143.rtc_foci"] = []transport{{Type: "livekit", ServiceURL: focus.ServiceURL(a.Focus.Base(r.Request))}}
+		return all, nil
 	})
 	a.route("GET /.well-known/matrix/server", Open, "", func(*Request) (any, error) {
 		if a.Config.Federation == "" {

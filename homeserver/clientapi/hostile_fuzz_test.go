@@ -109,6 +109,11 @@ func goodBodies() map[string]string {
 		"PUT /user/{userID}/account_data/{type}":                                    `{"ignored_users":{"@bob:test":{}},"a":{"b":["c"]}}`,
 		"PUT /user/{userID}/rooms/{roomID}/account_data/{type}":                     `{"a":{"b":["c"]}}`,
 		"PUT /user/{userID}/rooms/{roomID}/tags/{tag}":                              `{"order":0.5}`,
+
+		"POST /_matrix/client/v1/rtc/livekit/get_token":                        `{"server_name":"test","url":"ws://localhost:8008/livekit/sfu","room_id":"!x:test","slot_id":"m.call#ROOM","member_id":"m","member":{"id":"m","claimed_device_id":"MALLORY"}}`,
+		"POST /_matrix/client/v1/rtc/livekit/delegate_delayed_leave":           `{"server_name":"test","url":"ws://localhost:8008/livekit/sfu","room_id":"!x:test","slot_id":"m.call#ROOM","member_id":"m","member":{"id":"m","claimed_device_id":"MALLORY"},"delay_id":"d"}`,
+		"POST /unstable/io.element.msc4195/rtc/livekit/get_token":              `{"server_name":"test","url":"ws://localhost:8008/livekit/sfu","room_id":"!x:test","slot_id":"m.call#ROOM","member_id":"m","member":{"id":"m","claimed_device_id":"MALLORY"}}`,
+		"POST /unstable/io.element.msc4195/rtc/livekit/delegate_delayed_leave": `{"server_name":"test","url":"ws://localhost:8008/livekit/sfu","room_id":"!x:test","slot_id":"m.call#ROOM","member_id":"m","member":{"id":"m","claimed_device_id":"MALLORY"},"delay_id":"d"}`,
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -26,12 +27,15 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/notices"
 	"github.com/trunkboard/trunkboard/homeserver/push"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
+	"github.com/trunkboard/trunkboard/homeserver/rtc"
 	"github.com/trunkboard/trunkboard/homeserver/search"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/homeserver/storage/storagetest"
 	"github.com/trunkboard/trunkboard/homeserver/syncapi"
 	"github.com/trunkboard/trunkboard/signalling"
+	"github.com/trunkboard/trunkboard/signalling/focus"
 	"github.com/trunkboard/trunkboard/signalling/limit"
+	"github.com/trunkboard/trunkboard/signalling/matrixrtc"
 	"github.com/trunkboard/trunkboard/signalling/presence"
 )
 
@@ -116,8 +120,13 @@ func (s *siege) wire(st *storage.Store, change ...func(*accounts.Config, *Deps))
 	d.Metrics, d.Accounts, d.Media, d.Push, d.Calls, d.E2EE = s.registry, s.acc, files, rules, records, keys
 	d.Rooms, d.Delayed, d.Notices, d.Search, d.Sync, d.Presence = r, later, notices.New(st, r, s.acc), search.New(st, clock, log), sync, here
 	d.ICE = siegeRelay{}
+	leaves := matrixrtc.NewLeaves(later, rtc.Book{Store: st}, clock, log)
+	d.Focus = focus.New(focus.Deps{
+		Config: focus.Config{ServerName: "test", PublicURL: "https://test"}, Media: siegeMedia{}, Homeserver: rtc.Home{Accounts: s.acc, Rooms: r, Later: later},
+		Leaves: leaves, Clock: clock, Log: log,
+	})
 
-	running := []func(context.Context) error{records.Run, rules.Run, later.Run, sync.Run}
+	running := []func(context.Context) error{records.Run, rules.Run, later.Run, sync.Run, d.Focus.Run}
 	ended := make(chan error, len(running))
 	for _, run := range running {
 		go func() { ended <- run(ctx) }()
@@ -136,6 +145,14 @@ func (s *siege) wire(st *storage.Store, change ...func(*accounts.Config, *Deps))
 		}
 	})
 }
+
+// siegeMedia is an SFU that nobody enters.
+type siegeMedia struct{}
+
+func (siegeMedia) Sign(t focus.Token) (string, error) {
+	return t.Room + " " + t.Identity + " " + strconv.FormatBool(t.Publish), nil
+}
+func (siegeMedia) Remove(string, string) bool { return false }
 
 type siegeRelay struct{}
 

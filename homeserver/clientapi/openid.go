@@ -24,7 +24,7 @@ func (a *API) routesOpenID() {
 			return nil, err
 		}
 		return map[string]any{
-			"access_token": a.Accounts.OpenIDToken(r.UserID), "token_type": "Bearer", "matrix_server_name": a.Config.ServerName, "expires_in": int64(accounts.OpenIDLife.Seconds()),
+			"access_token": a.Accounts.OpenIDToken(r.UserID, r.DeviceID), "token_type": "Bearer", "matrix_server_name": a.Config.ServerName, "expires_in": int64(accounts.OpenIDLife.Seconds()),
 		}, nil
 	})
 	a.route("GET "+openIDInfo, Open, "requests", func(r *Request) (any, error) {
