@@ -172,7 +172,7 @@ func (h *handler) allocate(c *client, a *allocation, who caller) {
 	}
 	h.seal()
 	a.answer = bytes.Clone(h.out.Raw)
-	if err := s.begin(a, link); err != nil {
+	if err := s.begin(a, link, c.socket); err != nil {
 		sock.Close()
 		ports.Release(a.port)
 		h.refuseQuota(c, err)
@@ -332,8 +332,8 @@ func (s *Server) roomLocked(user string) error {
 	return nil
 }
 
-// begin enters an allocation and starts its relay.
-func (s *Server) begin(a *allocation, link *relay.Relay) error {
+// begin enters an allocation and starts its relay. near is the socket that the client sends to, nil for a connection.
+func (s *Server) begin(a *allocation, link *relay.Relay, near relay.Socket) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.roomLocked(a.who.user); err != nil {
@@ -355,11 +355,10 @@ func (s *Server) begin(a *allocation, link *relay.Relay) error {
 	}
 	a.ports.Enlist(a.port)
 	s.tracked.Add(1)
-	go func() {
-		defer s.tracked.Done()
-		link.Serve()
+	link.Serve(func() {
 		a.ports.Release(a.port)
-	}()
+		s.tracked.Done()
+	}, near)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.stop = s.cfg.Clock.AfterFunc(a.expires.Sub(s.cfg.Clock.Now()), func() { s.expire(a) })

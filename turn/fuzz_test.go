@@ -18,7 +18,7 @@ import (
 // sentSocket keeps what the server answers.
 type sentSocket struct{ sent [][]byte }
 
-func (s *sentSocket) Receive(func(*relay.Batch)) {}
+func (s *sentSocket) Serve(func(*relay.Batch), func(), relay.Socket) {}
 func (s *sentSocket) SendRun(_ *relay.Batch, frames [][]byte, to netip.AddrPort) int {
 	for _, f := range frames {
 		s.Send(f, to)

@@ -22,7 +22,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -146,7 +145,7 @@ func (s *Server) open() error {
 			return err
 		}
 		l := udpListener{table: new(relay.Table)}
-		for i := range udpWorkers(s.plane.Engine()) {
+		for i := range relay.Workers(s.plane.Engine()) {
 			sock, err := s.plane.Open(addr, true, listenBuffer)
 			if err != nil {
 				if i > 0 {
@@ -169,14 +168,6 @@ func (s *Server) open() error {
 		s.tcp = append(s.tcp, streamListener{Listener: ln, tls: secure})
 	}
 	return nil
-}
-
-// udpWorkers is how many sockets share a UDP port: one for each processor, where the kernel spreads clients over them.
-func udpWorkers(e relay.Engine) int {
-	if e == relay.Linux {
-		return runtime.GOMAXPROCS(0)
-	}
-	return 1
 }
 
 // Addrs tells the addresses in use, with the ports that port 0 was given.
@@ -207,7 +198,8 @@ func (s *Server) Run(ctx context.Context) error {
 		for _, sock := range l.sockets {
 			w := &udpWorker{handler: newHandler(s), table: l.table, socket: sock}
 			data := &relay.Listener{Plane: s.plane, Socket: sock, Table: l.table, Control: w.control}
-			wg.Go(data.Serve)
+			wg.Add(1)
+			data.Serve(wg.Done)
 		}
 	}
 	errs := make([]error, len(s.tcp))
@@ -261,6 +253,7 @@ func (s *Server) Close() {
 		s.end(a, "server closed")
 	}
 	s.tracked.Wait()
+	s.plane.Close()
 }
 
 // Drain makes the server refuse new allocations with 508 (Insufficient Capacity) while those that live go on.

@@ -5,7 +5,6 @@ package relay
 import (
 	"net/netip"
 	"strconv"
-	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -47,11 +46,8 @@ type batchSys struct {
 	txFrom [batchSize]int // index of the first frame of each message
 	txName unix.RawSockaddrInet6
 
-	// The call in progress, for the callback below, which is made once so that a send allocates nothing.
-	txN     int
-	txSent  int
-	txErr   syscall.Errno
-	txWrite func(fd uintptr)
+	txN    int // messages of the call in progress
+	txSent int
 }
 
 func (s *batchSys) init(b *Batch) {
@@ -63,22 +59,24 @@ func (s *batchSys) init(b *Batch) {
 		h.Iov = &s.rxVec[i]
 		h.SetIovlen(1)
 	}
-	s.txWrite = func(fd uintptr) {
-		n, _, e := unix.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&s.tx[s.txSent])), uintptr(s.txN-s.txSent), unix.MSG_DONTWAIT, 0, 0)
-		s.txErr = e
-		if e == 0 {
-			s.txSent += int(n)
-		}
+}
+
+// transmit sends the messages that fill has made, from txSent on, without waiting.
+func (s *batchSys) transmit(fd int) syscall.Errno {
+	n, _, e := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&s.tx[s.txSent])), uintptr(s.txN-s.txSent), unix.MSG_DONTWAIT, 0, 0)
+	if e == 0 {
+		s.txSent += int(n)
 	}
+	return e
 }
 
 // receive fills b without waiting.
-func (s *batchSys) receive(b *Batch, fd uintptr) syscall.Errno {
+func (s *batchSys) receive(b *Batch, fd int) syscall.Errno {
 	for i := range s.rx {
 		s.rx[i].h.Namelen = unix.SizeofSockaddrInet6
 	}
 	// A raw call: it does not wait, so the scheduler need not hear of it.
-	n, _, e := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&s.rx[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
+	n, _, e := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&s.rx[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
 	if e != 0 {
 		b.n = 0
 		return e
@@ -89,104 +87,6 @@ func (s *batchSys) receive(b *Batch, fd uintptr) syscall.Errno {
 		b.from[i] = goAddr(&s.rxName[i])
 	}
 	return 0
-}
-
-// batched moves packets with recvmmsg, sendmmsg and UDP_SEGMENT, waiting in the runtime's poller.
-type batched struct {
-	*base
-	raw     syscall.RawConn
-	pool    *batches
-	six     bool        // the socket's family is AF_INET6
-	segment atomic.Bool // UDP_SEGMENT works on this socket
-}
-
-func newBatched(b *base, pool *batches) (Socket, error) {
-	raw, err := b.conn.SyscallConn()
-	if err != nil {
-		_ = b.conn.Close()
-		return nil, err
-	}
-	s := &batched{base: b, raw: raw, pool: pool}
-	var family int
-	var optErr error
-	err = raw.Control(func(fd uintptr) {
-		family, optErr = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DOMAIN)
-		_, segErr := unix.GetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_SEGMENT)
-		s.segment.Store(segErr == nil)
-	})
-	if err == nil {
-		err = optErr
-	}
-	if err != nil {
-		_ = b.conn.Close()
-		return nil, err
-	}
-	s.six = family == unix.AF_INET6
-	return s, nil
-}
-
-// Receive implements Socket.
-func (s *batched) Receive(handle func(*Batch)) {
-	if !s.begin() {
-		return
-	}
-	defer s.end()
-	read := func(fd uintptr) bool {
-		b := s.pool.get()
-		e := b.sys.receive(b, fd)
-		if e == 0 {
-			handle(b)
-		}
-		full := b.n == batchSize
-		s.pool.put(b)
-		// A batch that is not full has emptied the queue, and the poller is edge-triggered: what came since has woken us already.
-		return full || e == unix.EINTR
-	}
-	for !s.isClosed() {
-		if err := s.raw.Read(read); err != nil {
-			return
-		}
-	}
-}
-
-// Send implements Socket.
-func (s *batched) Send(p []byte, to netip.AddrPort) bool {
-	_, err := s.conn.WriteToUDPAddrPort(p, to)
-	return err == nil
-}
-
-// SendRun implements Socket.
-func (s *batched) SendRun(b *Batch, frames [][]byte, to netip.AddrPort) (sent int) {
-	x := &b.sys
-	size := x.address(to, s.six)
-	for len(frames) > 0 {
-		k := x.fill(frames, size, s.segment.Load())
-		if s.raw.Control(x.txWrite) != nil {
-			return sent
-		}
-		switch {
-		case x.txErr == 0 && x.txSent == x.txN:
-			sent += k
-			frames = frames[k:]
-		case x.txErr == 0: // some; the next call tells why not the others
-			done := x.txFrom[x.txSent]
-			sent += done
-			frames = frames[done:]
-		case x.tx[0].h.Control != nil && (x.txErr == unix.EIO || x.txErr == unix.EINVAL || x.txErr == unix.EMSGSIZE):
-			// The route has no checksum offload (EIO), or the segments are longer than its MTU (EINVAL, EMSGSIZE): without from now on.
-			s.segment.Store(false)
-		case x.txErr == unix.EINTR:
-		case x.txErr == unix.EAGAIN || x.txErr == unix.ENOBUFS:
-			return sent // full: the rest is lost
-		default: // this message cannot be sent (no route, refused by a firewall, too long); the others may
-			skip := k
-			if x.txN > 1 {
-				skip = x.txFrom[1]
-			}
-			frames = frames[skip:]
-		}
-	}
-	return sent
 }
 
 // fill makes messages of as many frames as fit, runs of one size as one segmented message, and tells how many frames it took.
@@ -230,18 +130,18 @@ func (x *batchSys) fill(frames [][]byte, nameLen uint32, segment bool) int {
 	return i
 }
 
-// address writes to as the kernel's socket address and tells its length.
-func (x *batchSys) address(to netip.AddrPort, six bool) uint32 {
+// putAddress writes to as the kernel's socket address and tells its length.
+func putAddress(name *unix.RawSockaddrInet6, to netip.AddrPort, six bool) uint32 {
 	port := to.Port()<<8 | to.Port()>>8 // network order
 	if !six {
-		n := (*unix.RawSockaddrInet4)(unsafe.Pointer(&x.txName))
+		n := (*unix.RawSockaddrInet4)(unsafe.Pointer(name))
 		*n = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: port, Addr: to.Addr().Unmap().As4()}
 		return unix.SizeofSockaddrInet4
 	}
-	x.txName = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: port, Addr: to.Addr().As16()}
+	*name = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: port, Addr: to.Addr().As16()}
 	if z := to.Addr().Zone(); z != "" {
 		if id, err := strconv.ParseUint(z, 10, 32); err == nil {
-			x.txName.Scope_id = uint32(id)
+			name.Scope_id = uint32(id)
 		}
 	}
 	return unix.SizeofSockaddrInet6

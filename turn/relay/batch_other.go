@@ -6,6 +6,7 @@ package relay
 
 import (
 	"errors"
+	"net/netip"
 	"syscall"
 )
 
@@ -16,9 +17,17 @@ type batchSys struct{}
 
 func (*batchSys) init(*Batch) {}
 
-func newBatched(*base, *batches) (Socket, error) {
-	return nil, errors.New("relay: this system has the portable engine only")
-}
+// loops are none: sockets of the portable engine serve themselves.
+type loops struct{}
+
+var errPortable = errors.New("relay: this system has the portable engine only")
+
+func (*loops) start(int) error                                { return errPortable }
+func (*loops) stop()                                          {}
+func (*loops) open(netip.AddrPort, bool, int) (Socket, error) { return nil, errPortable }
+
+// Workers is how many sockets should share a UDP port that clients send to.
+func Workers(Engine) int { return 1 }
 
 // reusePort leaves the socket alone: one socket per listener.
 func reusePort(string, string, syscall.RawConn) error { return nil }

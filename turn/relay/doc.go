@@ -12,13 +12,14 @@
 //
 // # Waiting
 //
-// Every socket has one goroutine that waits in the runtime's network poller and holds no buffer while it waits. When it wakes,
-// it takes a batch of buffers, reads what is there without blocking, handles it on the spot, and waits again. The control plane
-// runs in the same goroutine as the listener it answers on, so there is no queue between the two planes that could fill up, and no
-// thread that keeps the processor to itself.
+// With the linux engine a few loops, one for each processor, serve all sockets. A loop waits until some of them can be read, reads
+// batches without blocking, handles them on the spot, and waits again; while packets come often it lets them gather for a fraction of a
+// millisecond first. The control plane runs in the same goroutine as the listener it answers on, and the relay sockets of an
+// allocation are served by the loop of the socket that the client sends to, so there is no queue between the two planes that could fill
+// up, and nothing to wake. A socket costs its descriptor and a slot in a table, not a goroutine.
 //
 // # Engines
 //
-// "portable" reads and writes one packet per system call through package net. "linux" reads with recvmmsg and writes with
-// sendmmsg and UDP segmentation offload. Both sit behind Socket; the tests run on both.
+// "portable" reads and writes one packet per system call through package net, each socket in a goroutine of its own. "linux" reads
+// with recvmmsg and writes with sendmmsg and UDP segmentation offload. Both sit behind Socket; the tests run on both.
 package relay

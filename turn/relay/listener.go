@@ -61,8 +61,8 @@ type Listener struct {
 	Control func(b *Batch, packet []byte, from netip.AddrPort)
 }
 
-// Serve runs until the socket is closed.
-func (l *Listener) Serve() { l.Socket.Receive(l.fromClients) }
+// Serve serves clients until the socket is closed; it returns at once, and calls freed when the socket has been freed.
+func (l *Listener) Serve(freed func()) { l.Socket.Serve(l.fromClients, freed, nil) }
 
 // fromClients collects consecutive packets of one channel into a run, which the engine sends in one go.
 func (l *Listener) fromClients(b *Batch) {

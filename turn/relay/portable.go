@@ -3,23 +3,70 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
+	"sync"
+	"time"
 )
 
-// portable moves one packet per system call with package net.
+// portable moves one packet per system call with package net. A goroutine for each socket waits in the runtime's poller.
 type portable struct {
-	*base
+	conn *net.UDPConn
+	addr netip.AddrPort
+
+	mu      sync.Mutex
+	closed  bool
+	serving bool
 }
 
-// Receive implements Socket. It keeps one slot's worth of buffer while it waits, for package net wants it beforehand.
-func (s *portable) Receive(handle func(*Batch)) {
-	if !s.begin() {
-		return
+func openPortable(addr netip.AddrPort, reuse bool, buffer int) (Socket, error) {
+	network, host := "udp", ""
+	if addr.Addr().IsValid() && !(addr.Addr().Is6() && addr.Addr().IsUnspecified()) {
+		network, host = "udp6", addr.Addr().String()
+		if addr.Addr().Unmap().Is4() {
+			network, host = "udp4", addr.Addr().Unmap().String()
+		}
 	}
-	defer s.end()
+	var lc net.ListenConfig
+	if reuse {
+		lc.Control = reusePort
+	}
+	pc, err := lc.ListenPacket(context.Background(), network, net.JoinHostPort(host, strconv.Itoa(int(addr.Port()))))
+	if err != nil {
+		return nil, err
+	}
+	c := pc.(*net.UDPConn)
+	if buffer > 0 {
+		// Best effort: the system caps it (net.core.rmem_max), and a smaller buffer still works.
+		_ = c.SetReadBuffer(buffer)
+		_ = c.SetWriteBuffer(buffer)
+	}
+	return &portable{conn: c, addr: unmapPort(c.LocalAddr().(*net.UDPAddr).AddrPort())}, nil
+}
+
+// Addr implements Socket.
+func (s *portable) Addr() netip.AddrPort { return s.addr }
+
+// Serve implements Socket.
+func (s *portable) Serve(handle func(*Batch), freed func(), _ Socket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.serving = true
+	go func() {
+		if freed != nil {
+			defer freed()
+		}
+		defer s.conn.Close()
+		s.receive(handle)
+	}()
+}
+
+// receive keeps one slot's worth of buffer while it waits, for package net wants it beforehand.
+func (s *portable) receive(handle func(*Batch)) {
 	b := newBatch(1)
 	for {
 		n, from, err := s.conn.ReadFromUDPAddrPort(b.slot(0)[headroom : slotSize-64])
@@ -32,6 +79,21 @@ func (s *portable) Receive(handle func(*Batch)) {
 		b.n, b.size[0], b.from[0] = 1, n, unmapPort(from)
 		handle(b)
 	}
+}
+
+// Close implements Socket.
+func (s *portable) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.closed = true
+	if s.serving {
+		_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // sends the reader away, and it closes
+		return
+	}
+	_ = s.conn.Close()
 }
 
 // SendRun implements Socket.

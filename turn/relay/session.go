@@ -108,7 +108,7 @@ func (p *Plane) NewSession(sink ClientSink, gate func(netip.AddrPort) bool, limi
 	return s
 }
 
-// AddRelay gives the session a relayed address; the caller runs Serve. At most one of each family.
+// AddRelay gives the session a relayed address; the caller calls Serve. At most one of each family.
 func (s *Session) AddRelay(sock Socket) *Relay {
 	r := &Relay{Socket: sock, session: s}
 	s.mu.Lock()
@@ -315,8 +315,9 @@ func (s *Session) FromStream(b *Batch, frames [][]byte) {
 	}
 }
 
-// Serve relays what peers send until the session is closed.
-func (r *Relay) Serve() { r.Socket.Receive(r.fromPeers) }
+// Serve relays what peers send until the session is closed; it returns at once, and calls freed when the socket has been freed. near
+// is the socket that the client sends to, if that is one of ours.
+func (r *Relay) Serve(freed func(), near Socket) { r.Socket.Serve(r.fromPeers, freed, near) }
 
 // fromPeers puts the header of ChannelData or of a Data indication in front of each packet, where it lies, and hands all of
 // them to the client's sink.

@@ -37,17 +37,14 @@ func TestRunsArriveWholeAndInOrder(t *testing.T) {
 			}
 			got := make(chan []byte, 1000)
 			ended := make(chan struct{})
-			go func() {
-				defer close(ended)
-				to.Receive(func(b *Batch) {
-					for i := range b.Len() {
-						if b.From(i) != from.Addr() {
-							t.Errorf("from %v, want %v", b.From(i), from.Addr())
-						}
-						got <- bytes.Clone(b.Packet(i))
+			to.Serve(func(b *Batch) {
+				for i := range b.Len() {
+					if b.From(i) != from.Addr() {
+						t.Errorf("from %v, want %v", b.From(i), from.Addr())
 					}
-				})
-			}()
+					got <- bytes.Clone(b.Packet(i))
+				}
+			}, func() { close(ended) }, nil)
 			b := p.Lease()
 			for k, sizes := range shapes {
 				var frames [][]byte
@@ -76,6 +73,7 @@ func TestRunsArriveWholeAndInOrder(t *testing.T) {
 			to.Close()
 			<-ended
 			from.Close()
+			p.Close()
 		}
 	}
 }
