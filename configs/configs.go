@@ -41,6 +41,7 @@ type Config struct {
 	Limits       Limits       `yaml:"limits"`
 	Calls        Calls        `yaml:"calls"`
 	Media        Media        `yaml:"media"`
+	Push         Push         `yaml:"push"`
 	TURN         TURN         `yaml:"turn"`
 	SFU          SFU          `yaml:"sfu"`
 	Log          Log          `yaml:"log"`
@@ -135,6 +136,11 @@ type Media struct {
 	MaxUpload    Size           `yaml:"max_upload"`
 	Previews     bool           `yaml:"previews"`
 	PreviewAllow []netip.Prefix `yaml:"preview_allow"`
+}
+
+// Push is how applications that are not running hear of something.
+type Push struct {
+	GatewayAllow []netip.Prefix `yaml:"gateway_allow"`
 }
 
 // TURN is the relay.

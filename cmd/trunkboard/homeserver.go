@@ -18,6 +18,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/notices"
 	"github.com/trunkboard/trunkboard/homeserver/preview"
 	"github.com/trunkboard/trunkboard/homeserver/push"
+	"github.com/trunkboard/trunkboard/homeserver/push/deliver"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/homeserver/rtc"
 	"github.com/trunkboard/trunkboard/homeserver/search"
@@ -69,6 +70,8 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	later := delayed.New(store, room, clock, a.log.With("part", "delayed"))
 	a.running = append(a.running, component{name: "delayed events", run: later.Run})
 	groups := a.openFocus(rtc.Home{Accounts: acc, Rooms: room, Later: later}, later, rtc.Book{Store: store})
+	pushes := a.openPushes(deliver.Deps{Store: store, Rooms: room, Rules: rules, Calls: records, Ignores: acc, Clock: clock})
+	records.OnStopped(pushes.Stopped)
 	store.Observe(func(pos int64, notes []storage.Note) {
 		rules.Observe(pos, notes) // first, so that an event and the count with it go out together
 		sync.Observe(pos, notes)
@@ -76,6 +79,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		if groups != nil {
 			rtc.EndMedia(groups, notes)
 		}
+		pushes.Observe(pos, notes) // after records, which it asks whether a call rings
 	})
 	a.running = append(a.running, component{name: "calls", run: records.Run})
 	a.running = append(a.running, component{name: "sync", run: sync.Run})

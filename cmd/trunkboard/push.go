@@ -6,6 +6,8 @@ import (
 	"context"
 
 	"github.com/trunkboard/trunkboard/homeserver/push"
+	"github.com/trunkboard/trunkboard/homeserver/push/deliver"
+	"github.com/trunkboard/trunkboard/homeserver/push/gateway"
 	"github.com/trunkboard/trunkboard/homeserver/syncapi"
 )
 
@@ -26,4 +28,13 @@ func (w withPushRules) AccountData(ctx context.Context, user string, from, to in
 		events = append(events, syncapi.AccountEvent{Type: "m.push_rules", Content: rules})
 	}
 	return events, err
+}
+
+// openPushes delivers pushes to the gateways of applications.
+func (a *App) openPushes(d deliver.Deps) *deliver.Service {
+	d.Gateways, d.Log, d.Metrics = gateway.New(a.cfg.Push.GatewayAllow), a.log.With("part", "push"), a.meters.registry
+	d.Rules.UseGateways(d.Gateways)
+	s := deliver.New(d)
+	a.running = append(a.running, component{name: "push gateways", run: s.Run})
+	return s
 }

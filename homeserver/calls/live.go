@@ -94,6 +94,12 @@ func (s *Service) take(facts []callflow.Fact, o *origin) {
 	if len(facts) == 0 {
 		return
 	}
+	var stopped []key
+	defer func() { // after the lock is given back
+		for _, k := range stopped {
+			s.stopped(k.room, k.id)
+		}
+	}()
 	s.live.mu.Lock()
 	defer s.live.mu.Unlock()
 	missed := map[string]bool(nil)
@@ -121,6 +127,7 @@ func (s *Service) take(facts []callflow.Fact, o *origin) {
 			if p != nil {
 				s.finish(p, f.Record, missed[f.RoomID+"\x00"+f.CallID])
 			}
+			stopped = append(stopped, key{f.RoomID, f.CallID})
 			continue
 		}
 		if p == nil {
@@ -134,10 +141,12 @@ func (s *Service) take(facts []callflow.Fact, o *origin) {
 			p.glare = true
 		case callflow.Answered:
 			p.state, p.callee, p.answered = StateActive, f.By.UserID, f.At
+			stopped = append(stopped, p.key)
 		case callflow.Active:
 			p.state, p.callee = StateActive, f.By.UserID
 		case callflow.Declined:
 			p.state, p.callee = StateDeclined, f.By.UserID
+			stopped = append(stopped, p.key)
 		}
 	}
 }

@@ -84,8 +84,9 @@ type Service struct {
 	from    int64
 	leaving map[[2]string]struct{} // (user, device) of logouts
 
-	live  live
-	ended *lru.Cache[key, struct{}]
+	live    live
+	stopped func(roomID, callID string)
+	ended   *lru.Cache[key, struct{}]
 
 	// What follows belongs to the goroutine of Run.
 	at       int64 // everything up to here has been applied
@@ -127,13 +128,17 @@ func New(d Deps) *Service {
 	s := &Service{
 		Deps: d, tracker: callflow.NewTracker(d.Config.Tracker), several: d.Store.Postgres(),
 		queue: make(chan item, d.Config.Queue), wake: make(chan struct{}, 1), flushes: make(chan chan struct{}), finished: make(chan struct{}),
-		behind: true, from: -1, seen: d.Store.Pos(), leaving: map[[2]string]struct{}{},
+		behind: true, from: -1, seen: d.Store.Pos(), leaving: map[[2]string]struct{}{}, stopped: func(string, string) {},
 	}
 	s.ended, _ = lru.New[key, struct{}](endedCalls)
 	s.live.init()
 	s.metrics = newMeters(d.Metrics, s.tracker)
 	return s
 }
+
+// OnStopped registers who is told of each call that is answered, declined or ends: it does not ring any more. f may be told twice, and must
+// be quick. Call it before Run.
+func (s *Service) OnStopped(f func(roomID, callID string)) { s.stopped = f }
 
 // Observe takes the notes of a commit. It never waits.
 func (s *Service) Observe(pos int64, notes []storage.Note) {

@@ -4,6 +4,8 @@ package clientapi
 
 import (
 	"encoding/json"
+	"slices"
+	"strings"
 
 	"github.com/trunkboard/trunkboard/homeserver/push"
 	"github.com/trunkboard/trunkboard/signalling"
@@ -28,6 +30,29 @@ func (a *API) routesPush() {
 	a.route("PUT "+one+"/{what}", Token, "requests", a.pushRuleSetPart)
 	a.route("GET /_matrix/client/v3/pushers", Token, "requests", a.pushers)
 	a.route("POST /_matrix/client/v3/pushers/set", Token, "requests", a.pusherSet)
+	if a.Rooms != nil {
+		a.route("GET /_matrix/client/v3/notifications", Token, "requests", a.notifications)
+	}
+	a.advertise("org.matrix.msc3881")
+}
+
+// maxNotifications bounds a page of notifications.
+const maxNotifications = 100
+
+func (a *API) notifications(r *Request) (any, error) {
+	limit, err := r.IntParam("limit", 10, 1, maxNotifications)
+	if err != nil {
+		return nil, err
+	}
+	list, next, err := a.Push.Notifications(r.Context(), a.Rooms, r.UserID, r.DeviceID, r.Param("from"), int(limit), slices.Contains(strings.Split(r.Param("only"), ","), "highlight"))
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]any{"notifications": list}
+	if next != "" {
+		out["next_token"] = next
+	}
+	return out, nil
 }
 
 func (a *API) pushRules(r *Request) (any, error) {

@@ -99,8 +99,21 @@ func TestPushersOverHTTP(t *testing.T) {
 		}
 		must("alice", pusher)
 		must("alice", pusher)
-		if got, want := list("alice"), `{"pushers":[`+pusher+`]}`; got != want {
+		shown := func(enabled string) string {
+			return `{"pushers":[` + pusher[:len(pusher)-1] + `,"enabled":` + enabled + `,"org.matrix.msc3881.enabled":` + enabled + `,"device_id":"A","org.matrix.msc3881.device_id":"A"}]}`
+		}
+		if got, want := list("alice"), shown("true"); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
+		}
+		for _, field := range []string{"enabled", "org.matrix.msc3881.enabled"} {
+			must("alice", strings.Replace(pusher, `{`, `{"`+field+`":false,"device_id":"another",`, 1))
+			if got, want := list("alice"), shown("false"); got != want {
+				t.Errorf("%s: got  %s\nwant %s", field, got, want)
+			}
+			must("alice", pusher)
+			if got, want := list("alice"), shown("true"); got != want {
+				t.Errorf("%s: got  %s\nwant %s", field, got, want)
+			}
 		}
 		must("root", strings.Replace(pusher, `{`, `{"append":true,`, 1))
 		if list("alice") == `{"pushers":[]}` {
@@ -125,6 +138,7 @@ func TestPushersOverHTTP(t *testing.T) {
 			"no lang":      {`"lang":"en",`, ``, "M_MISSING_PARAM"},
 			"other path":   {`/_matrix/push/v1/notify`, `/admin`, "M_INVALID_PARAM"},
 			"other scheme": {`https://`, `file://`, "M_INVALID_PARAM"},
+			"plain HTTP":   {`https://`, `http://`, "M_INVALID_PARAM"},
 			"with a name":  {`https://`, `https://u:p@`, "M_INVALID_PARAM"},
 			"no url":       {`"url":`, `"uri":`, "M_MISSING_PARAM"},
 			"url as list":  {`"https://gw.test/_matrix/push/v1/notify"`, `[]`, "M_BAD_JSON"},

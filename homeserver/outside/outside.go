@@ -23,7 +23,10 @@ var special = func() (out []netip.Prefix) {
 }()
 
 // Guard refuses addresses that are not public, but for those in Allow.
-type Guard struct{ Allow []netip.Prefix }
+type Guard struct {
+	Allow []netip.Prefix
+	Only  bool // nothing but what stands in Allow
+}
 
 // Permits says whether a may be connected to.
 func (g Guard) Permits(a netip.Addr) bool {
@@ -32,6 +35,9 @@ func (g Guard) Permits(a netip.Addr) bool {
 		if p.Contains(a) {
 			return true
 		}
+	}
+	if g.Only {
+		return false
 	}
 	for _, p := range special {
 		if p.Contains(a) {

@@ -8,7 +8,7 @@ import (
 )
 
 func TestOnlyPublicAddressesAreConnectedTo(t *testing.T) {
-	g := Guard{[]netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}}
+	g := Guard{Allow: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}}
 	for addr, want := range map[string]bool{
 		"93.184.216.34": true, "2606:2800::1": true, "10.1.2.3": true,
 		"127.0.0.1": false, "10.2.0.1": false, "192.168.1.1": false, "172.16.0.1": false, "169.254.169.254": false, "100.64.0.1": false, "0.0.0.0": false,
@@ -17,6 +17,12 @@ func TestOnlyPublicAddressesAreConnectedTo(t *testing.T) {
 	} {
 		if got := g.Permits(netip.MustParseAddr(addr)); got != want {
 			t.Errorf("%s: %v, want %v", addr, got, want)
+		}
+	}
+	g.Only = true
+	for addr, want := range map[string]bool{"93.184.216.34": false, "10.1.2.3": true, "10.2.0.1": false} {
+		if got := g.Permits(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("only what is allowed: %s: %v, want %v", addr, got, want)
 		}
 	}
 }

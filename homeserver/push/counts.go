@@ -377,6 +377,11 @@ func (c *counter) count(user string, set *Set, view RoomView, events []seen) {
 	}
 }
 
+// ViewOf shows a room as of a head to rules.
+func ViewOf(ctx context.Context, room *rooms.Room, head *rooms.Head) RoomView {
+	return &roomView{ctx: ctx, room: room, head: head}
+}
+
 // roomView is a room as of a head.
 type roomView struct {
 	ctx  context.Context

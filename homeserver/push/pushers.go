@@ -6,8 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"net/url"
 
+	"github.com/trunkboard/trunkboard/homeserver/push/gateway"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/signalling"
 )
@@ -25,6 +25,11 @@ type Pusher struct {
 	ProfileTag        string          `json:"profile_tag,omitempty"`
 	Lang              *string         `json:"lang"`
 	Data              json.RawMessage `json:"data"`
+	// Enabled and DeviceID are MSC3881's, under both names: a pusher can be switched off, by any of the user's devices.
+	Enabled         *bool  `json:"enabled,omitempty"`
+	EnabledUnstable *bool  `json:"org.matrix.msc3881.enabled,omitempty"`
+	DeviceID        string `json:"device_id,omitempty"`                    // shown only
+	DeviceUnstable  string `json:"org.matrix.msc3881.device_id,omitempty"` // shown only
 }
 
 func (p *Pusher) check() error {
@@ -39,7 +44,7 @@ func (p *Pusher) check() error {
 	return nil
 }
 
-func (p *Pusher) checkWhole() error {
+func (p *Pusher) checkWhole(gateways *gateway.Client) error {
 	if p.AppDisplayName == nil || p.DeviceDisplayName == nil || p.Lang == nil || p.Data == nil {
 		return signalling.MissingParam("app_display_name, device_display_name, lang and data are needed")
 	}
@@ -58,9 +63,8 @@ func (p *Pusher) checkWhole() error {
 	if data.URL == "" {
 		return signalling.MissingParam("data.url is missing")
 	}
-	u, err := url.Parse(data.URL)
-	if err != nil || u.Host == "" || u.User != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Path != "/_matrix/push/v1/notify" {
-		return signalling.InvalidParam("data.url must be an http or https URL with the path /_matrix/push/v1/notify").Because(err)
+	if _, err := gateways.Check(data.URL); err != nil {
+		return signalling.InvalidParam("data.url must be an https URL with the path %s", gateway.Path).Because(err)
 	}
 	return nil
 }
@@ -72,14 +76,19 @@ func (s *Service) SetPusher(ctx context.Context, user, device string, p Pusher, 
 	if err := p.check(); err != nil {
 		return err
 	}
-	if err := p.checkWhole(); err != nil {
+	if err := p.checkWhole(s.gateways); err != nil {
 		return err
 	}
+	enabled := true
+	for _, set := range []*bool{p.Enabled, p.EnabledUnstable} {
+		enabled = enabled && (set == nil || *set)
+	}
+	p.Enabled, p.EnabledUnstable, p.DeviceID, p.DeviceUnstable = nil, nil, "", ""
 	raw, err := json.Marshal(p)
 	if err != nil {
 		return err
 	}
-	row := storage.Pusher{User: user, AppID: p.AppID, Key: p.Key, Device: device, CreatedTS: s.clock.Now().UnixMilli(), JSON: raw}
+	row := storage.Pusher{User: user, AppID: p.AppID, Key: p.Key, Device: device, CreatedTS: s.clock.Now().UnixMilli(), JSON: raw, Enabled: enabled}
 	return s.store.Write(ctx, func(tx *storage.Tx) error {
 		if err := tx.SetPusher(row, alone); err != nil {
 			return err
@@ -106,9 +115,13 @@ func (s *Service) PushersJSON(ctx context.Context, user string) (json.RawMessage
 	if err != nil {
 		return nil, err
 	}
-	list := make([]json.RawMessage, len(rows))
+	list := make([]Pusher, len(rows))
 	for i := range rows {
-		list[i] = rows[i].JSON
+		r := &rows[i]
+		if err := json.Unmarshal(r.JSON, &list[i]); err != nil {
+			return nil, err
+		}
+		list[i].Enabled, list[i].EnabledUnstable, list[i].DeviceID, list[i].DeviceUnstable = &r.Enabled, &r.Enabled, r.Device, r.Device
 	}
 	return json.Marshal(list)
 }

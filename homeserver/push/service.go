@@ -16,6 +16,7 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"github.com/trunkboard/trunkboard/homeserver/push/gateway"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/signalling"
 )
@@ -35,6 +36,8 @@ type Service struct {
 	clock signalling.Clock
 	log   *slog.Logger
 
+	gateways *gateway.Client
+
 	plain    *Set // of users who changed nothing
 	sets     *lru.Cache[string, cachedSet]
 	counters *lru.Cache[counterKey, *counter]
@@ -49,9 +52,13 @@ type cachedSet struct {
 	loaded time.Time
 }
 
+// UseGateways has pushers checked by the client that will talk to their gateways; without it, they must be public and speak HTTPS. Call
+// it before the first request.
+func (s *Service) UseGateways(c *gateway.Client) { s.gateways = c }
+
 // New makes the service.
 func New(store *storage.Store, clock signalling.Clock, log *slog.Logger) *Service {
-	s := &Service{store: store, clock: clock, log: log, plain: newSet(&changes{}), arrivals: make(chan arrival, maxArrivals)}
+	s := &Service{store: store, clock: clock, log: log, gateways: gateway.New(nil), plain: newSet(&changes{}), arrivals: make(chan arrival, maxArrivals)}
 	s.observed.Store(store.Pos())
 	s.sets, _ = lru.New[string, cachedSet](setCache) // fails for a size below 1 only
 	s.counters, _ = lru.New[counterKey, *counter](counterCache)

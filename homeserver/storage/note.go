@@ -16,6 +16,7 @@ const (
 	NoteMembership                      // an invite, or a membership of User, outside of a room we hold
 	NoteSticky                          // a sticky event that was soft-failed is let in; Value is the rooms package's
 	NoteThread                          // User's subscription to a thread changed; Room is set
+	NotePushers                         // pushers of User were made, changed or removed
 )
 
 // Note tells whoever waits for the stream what a committed transaction put into it. Value may hold what was written, so that a live

@@ -153,6 +153,7 @@ func (s *Service) Observe(pos int64, notes []storage.Note) {
 			}
 		case storage.NoteDeviceList:
 			s.putDeviceList(n)
+		case storage.NotePushers: // no part of a sync
 		default:
 			s.put(n.User, &item{note: *n})
 		}

@@ -194,3 +194,12 @@ func InviteLive(content json.RawMessage, age time.Duration) bool {
 	f, ok := object(content)
 	return ok && age < f.lifetime(defaultMaxLifetime)
 }
+
+// InviteLifetime is how long an invite of this content rings, clamped as InviteLive does; 0 for what is no object.
+func InviteLifetime(content json.RawMessage) time.Duration {
+	f, ok := object(content)
+	if !ok {
+		return 0
+	}
+	return f.lifetime(defaultMaxLifetime)
+}
