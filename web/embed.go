@@ -5,6 +5,7 @@
 //
 //	/assets/<name>-<hash>.js    the content never changes under its name: cached for a year
 //	any other file              asked again each time, answered 304 by its ETag
+//	/doctor                     doctor.html, whether calls work from this browser
 //	any other path              index.html: the application reads the path itself
 package web
 
@@ -145,7 +146,11 @@ func (a app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	secure(w.Header())
-	f := a[strings.TrimPrefix(path.Clean(r.URL.Path), "/")]
+	name := strings.TrimPrefix(path.Clean(r.URL.Path), "/")
+	f := a[name]
+	if f == nil {
+		f = a[name+".html"] // /doctor is a page of its own
+	}
 	if f == nil {
 		if path.Ext(r.URL.Path) != "" && !strings.HasPrefix(r.URL.Path, "/meet/") {
 			http.Error(w, "no such file", http.StatusNotFound)

@@ -17,6 +17,8 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 1200,
     rolldownOptions: {
+      // A page of its own needs neither the client nor the SDK.
+      input: { index: 'index.html', doctor: 'doctor.html' },
       output: {
         // The SDK changes only with its version, the app with every release: one chunk each keeps the big one cached.
         codeSplitting: {

@@ -44,6 +44,10 @@ for (const colorScheme of ['light', 'dark']) {
     await ann.page.goto(server.url);
     await ann.at('auth-submit').waitFor();
     await check('sign in', ann);
+    await ann.page.goto(`${server.url}/doctor`);
+    await ann.page.getByTestId('doctor-again').and(ann.page.locator(':enabled')).waitFor();
+    await check('doctor', ann);
+    await ann.page.goto(server.url);
     await introduce(ann, ben);
     await ann.send('hello');
     await ben.sees('hello');
