@@ -302,21 +302,16 @@ func (r *Room) enqueue(plan []planned, extra func(*storage.Tx) error, head *Head
 			for i, p := range plan {
 				st := *p.stored
 				st.Pos = heads[i].pos
-				r.s.keep(&st)
+				if !p.stays {
+					r.s.keep(&st)
+				}
 				for _, g := range p.groups {
 					r.s.groups.Add(g.id, g)
 					if g.resolves != "" {
 						r.s.resolved.Add(g.resolves, g.id)
 					}
 				}
-				if p.redact != nil {
-					red := *p.redact.target
-					if cur, ok := r.s.events.Get(red.NID); ok {
-						red = *cur // the target may have been committed since
-					}
-					red.Event, red.RedactedBy, red.StickyUntil = p.redact.done, st.ID(), 0
-					r.s.keep(&red)
-				}
+				r.keepRedacted(p.redact, st.ID())
 				for _, c := range p.changes {
 					if c.Key.Type == "m.room.member" {
 						r.s.users.moved(storage.Membership{User: c.Key.StateKey, RoomNID: r.NID, RoomID: r.ID, Membership: heads[i].members.of(c.Key.StateKey), EventNID: c.New.NID, Pos: st.Pos})
@@ -346,6 +341,19 @@ func (r *Room) enqueue(plan []planned, extra func(*storage.Tx) error, head *Head
 		return err
 	}
 	return nil
+}
+
+// keepRedacted puts a redacted event in the place of the one it was.
+func (r *Room) keepRedacted(red *redaction, by string) {
+	if red == nil {
+		return
+	}
+	st := *red.target
+	if cur, ok := r.s.events.Get(st.NID); ok {
+		st = *cur // the target may have been committed since
+	}
+	st.Event, st.RedactedBy, st.StickyUntil = red.done, by, 0
+	r.s.keep(&st)
 }
 
 func extNIDs(h *Head) []int64 {

@@ -107,11 +107,11 @@ func (s *Service) enter(ctx context.Context, in Entry, kept []*event.Event, stat
 		if err := r.outliers(ctx, kept, nil); err != nil {
 			return err
 		}
-		given := make(map[event.Key]string, len(state))
-		for k, e := range state {
-			given[k] = e.ID()
+		given := make([]string, 0, len(state))
+		for _, e := range state {
+			given = append(given, e.ID())
 		}
-		status, err := s.insertAll(ctx, r.ID, []*event.Event{in.Event}, entry{given: map[string]map[event.Key]string{in.Event.ID(): given}})
+		status, err := s.insertAll(ctx, r.ID, []*event.Event{in.Event}, entry{given: map[string][]string{in.Event.ID(): given}})
 		if err == nil && status[0] != storage.StatusOK {
 			err = signalling.Forbidden("the room does not allow this join")
 		}

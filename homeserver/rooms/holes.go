@@ -5,11 +5,11 @@ package rooms
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/trunkboard/trunkboard/homeserver/event"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
+	"github.com/trunkboard/trunkboard/signalling"
 )
 
 // DummyType is the type of events that do nothing but merge forks; clients are not shown them.
@@ -63,25 +63,37 @@ func (b *batch) redactEarly(p *planned) error {
 	return nil
 }
 
-// groupOf is the state group with this whole state, made as a change of near, or near itself where nothing differs.
-func (r *Room) groupOf(ctx context.Context, near *group, want map[event.Key]string) (*group, error) {
-	ids := make([]string, 0, len(want))
-	for _, id := range want {
-		ids = append(ids, id)
-	}
+// groupOf is the state group with this whole state, made as a change of near, or near itself where nothing differs. Rejected events stay
+// out of it. *Missing names what is not there.
+func (r *Room) groupOf(ctx context.Context, near *group, of string, ids []string) (*group, error) {
 	places, err := r.s.places(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
-	refs := make(map[event.Key]Ref, len(want))
-	for k, id := range want {
+	refs := make(map[event.Key]Ref, len(ids))
+	var missing []string
+	for _, id := range ids {
 		p, ok := places[id]
-		if !ok || p.RoomNID != r.NID {
-			return nil, fmt.Errorf("rooms: state event %s is not there", id)
+		if !ok {
+			missing = append(missing, id)
+			continue
+		}
+		if p.RoomNID != r.NID || p.StateKey == nil {
+			return nil, signalling.BadJSON("event %s is no state of this room", id)
+		}
+		k := event.Key{Type: p.Type, StateKey: *p.StateKey}
+		if old, two := refs[k]; two && old.NID != p.NID {
+			return nil, signalling.BadJSON("the state has two events for %s %q", k.Type, k.StateKey)
 		}
 		if p.Status != storage.StatusRejected {
 			refs[k] = Ref{p.NID, id}
 		}
+	}
+	if len(missing) > 0 {
+		return nil, &Missing{Event: of, IDs: missing}
+	}
+	if _, ok := refs[event.Key{Type: "m.room.create"}]; !ok {
+		return nil, signalling.BadJSON("the state before %s has no create event", of)
 	}
 	return r.groupOfRefs(ctx, near, refs)
 }
@@ -125,7 +137,7 @@ func (s *Service) places(ctx context.Context, ids []string) (map[string]storage.
 			if err != nil {
 				return nil, err
 			}
-			out[id] = storage.EventPlace{NID: e.NID, RoomNID: r.NID, Pos: e.Pos, ID: id, Status: e.Status, StateAfter: e.StateAfter}
+			out[id] = storage.EventPlace{NID: e.NID, RoomNID: r.NID, Pos: e.Pos, ID: id, Type: e.Type(), StateKey: e.StateKey(), Status: e.Status, StateAfter: e.StateAfter}
 		} else {
 			rest = append(rest, id)
 		}

@@ -42,8 +42,8 @@ func (s *Service) Insert(ctx context.Context, roomID string, events []*event.Eve
 
 // entry is how events come into a room.
 type entry struct {
-	relay bool                            // they came to us alone: the other servers hear of them from us
-	given map[string]map[event.Key]string // by event id: the state before it, where it does not follow from its prev_events
+	relay bool                // they came to us alone: the other servers hear of them from us
+	given map[string][]string // by event id: the state before it, where it does not follow from its prev_events
 }
 
 func (s *Service) insertAll(ctx context.Context, roomID string, events []*event.Event, how entry) ([]storage.Status, error) {
@@ -121,7 +121,7 @@ func (r *Room) insert(ctx context.Context, events []*event.Event, how entry, don
 			return nil, false, err
 		}
 		old := there[e.ID()]
-		if old != nil && old.Status != storage.StatusOutlier {
+		if old != nil && (old.StateAfter != 0 || old.Is("m.room.create", "")) {
 			out = append(out, old.Status)
 			continue
 		}
@@ -211,12 +211,22 @@ func (b *batch) add(e *event.Event, old *Stored) (status storage.Status, err err
 			r.s.pending.drop([]planned{p})
 		}
 	}()
+	if old != nil && old.Status == storage.StatusRejected {
+		status = old.Status
+	}
 	given := b.how.given[e.ID()]
-	prev, auth, missing, err := b.ancestors(e, given != nil || old != nil && old.StateAfter != 0)
+	if given != nil { // not needed where its past is there after all
+		if _, _, _, err := b.ancestors(e, false); err == nil {
+			given = nil
+		}
+	}
+	prev, auth, missing, err := b.ancestors(e, given != nil)
 	if err != nil {
 		return 0, err
 	}
-	p.missing = missing
+	if p.missing = missing; len(missing) > 0 {
+		p.skip = leap
+	}
 	_, p.fillsGap = r.gaps[e.ID()]
 	_, p.fillsEarly = r.early[e.ID()]
 	var groups []int64
@@ -240,7 +250,7 @@ func (b *batch) add(e *event.Event, old *Stored) (status storage.Status, err err
 	var before *resolution
 	switch {
 	case given != nil:
-		g, err := r.groupOf(b.ctx, b.head.group, given)
+		g, err := r.groupOf(b.ctx, b.head.group, e.ID(), given)
 		if err != nil {
 			return 0, err
 		}
@@ -248,8 +258,6 @@ func (b *batch) add(e *event.Event, old *Stored) (status storage.Status, err err
 			p.groups = []*group{g}
 		}
 		groups = nil
-	case old != nil && old.StateAfter != 0:
-		before, groups = &resolution{id: old.StateBefore, base: old.StateBefore}, nil
 	default:
 		if before, err = b.resolve(groups); err != nil {
 			return 0, err

@@ -97,13 +97,16 @@ func (s *Service) SendSigned(ctx context.Context, e *event.Event) error {
 
 // TakeInvite accepts an invite that another server sent for one of our users (PUT /invite) and gives it with our signature. Where this
 // server is in the room, the invite comes into it with the other events; otherwise the user is told now, with the stripped state.
-// The caller has checked the signatures and that the target may be invited. Errors: M_INVALID_PARAM, M_FORBIDDEN.
+// The caller has checked the signatures, and that the target has an account. Errors: M_INVALID_PARAM, M_FORBIDDEN, M_INVITE_BLOCKED.
 func (s *Service) TakeInvite(ctx context.Context, e *event.Event, stripped []json.RawMessage) (*event.Event, error) {
 	if e.Type() != "m.room.member" || e.Membership() != "invite" || e.StateKey() == nil || event.ServerOf(*e.StateKey()) != s.signer.Server {
 		return nil, signalling.InvalidParam("this is no invite of one of our users")
 	}
 	if event.ServerOf(e.Sender()) == s.signer.Server {
 		return nil, signalling.InvalidParam("our own users do not need another server to invite")
+	}
+	if err := s.MayInvite(ctx, *e.StateKey(), e.Sender()); err != nil {
+		return nil, err
 	}
 	signed, err := e.Sign(s.signer)
 	if err != nil {

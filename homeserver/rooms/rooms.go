@@ -150,9 +150,9 @@ func (s *Service) byNID(ctx context.Context, v event.Version, nids ...int64) (ma
 	out := make(map[int64]*Stored, len(nids))
 	var miss []int64
 	for _, n := range nids {
-		if e, ok := s.events.Get(n); ok {
+		if e := s.pending.event(n); e != nil { // first: it may be an outlier that gets its place just now
 			out[n] = e
-		} else if e := s.pending.event(n); e != nil {
+		} else if e, ok := s.events.Get(n); ok {
 			out[n] = e
 		} else {
 			miss = append(miss, n)
@@ -180,12 +180,11 @@ func (s *Service) byEventID(ctx context.Context, r *Room, ids ...string) (map[st
 	out := make(map[string]*Stored, len(ids))
 	var miss []string
 	for _, id := range ids {
-		var e *Stored
-		if n, ok := s.byID.Get(id); ok {
-			e, _ = s.events.Get(n)
-		}
+		e := s.pending.byID(id)
 		if e == nil {
-			e = s.pending.byID(id)
+			if n, ok := s.byID.Get(id); ok {
+				e, _ = s.events.Get(n)
+			}
 		}
 		switch {
 		case e == nil:

@@ -25,13 +25,16 @@ type Summary struct {
 }
 
 // Summarise gives the summary of a room for a user, "" for somebody who is not logged in; ErrNoRoom also for a room of which he may
-// not know.
+// not know, and for one that only other servers are in.
 func (s *Service) Summarise(ctx context.Context, id, user string) (*Summary, error) {
 	r, err := s.Room(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	head := r.Head()
+	if !r.Here() {
+		return nil, ErrNoRoom
+	}
 	d, err := r.Describe(ctx)
 	if err != nil {
 		return nil, err

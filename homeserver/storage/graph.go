@@ -169,7 +169,8 @@ func (tx *Tx) SetMemberships(list []Membership) error {
 // EventPlace says where an event stands, without its JSON.
 type EventPlace struct {
 	NID, RoomNID, Pos int64
-	ID                string
+	ID, Type          string
+	StateKey          *string
 	Status            Status
 	StateAfter        int64
 }
@@ -188,12 +189,16 @@ func (s *Store) EventPlaces(ctx context.Context, ids []string) (map[string]Event
 		}
 		if err := s.rows(ctx, func(r *sql.Rows) error {
 			var x EventPlace
-			if err := r.Scan(&x.ID, &x.NID, &x.RoomNID, &x.Pos, &x.Status, &x.StateAfter); err != nil {
+			var sk sql.NullString
+			if err := r.Scan(&x.ID, &x.NID, &x.RoomNID, &x.Type, &sk, &x.Pos, &x.Status, &x.StateAfter); err != nil {
 				return err
+			}
+			if sk.Valid {
+				x.StateKey = &sk.String
 			}
 			out[x.ID] = x
 			return nil
-		}, `SELECT event_id, event_nid, room_nid, stream_pos, status, state_after FROM events WHERE event_id IN `+inList, args...); err != nil {
+		}, `SELECT event_id, event_nid, room_nid, type, state_key, stream_pos, status, state_after FROM events WHERE event_id IN `+inList, args...); err != nil {
 			return nil, err
 		}
 		ids = ids[n:]

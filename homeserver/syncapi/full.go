@@ -310,6 +310,9 @@ func (a *answer) fullLeft(r *rooms.Room, m storage.Membership) error {
 		j.timeline = append(j.timeline, e)
 	}
 	slices.Reverse(j.timeline)
+	if left.Status == storage.StatusOutlier && left.Pos > a.since.Pos {
+		j.timeline = append(j.timeline, left) // the end of an invite to a room that only other servers are in: nothing else tells of it
+	}
 	first := m.Pos + 1
 	if len(j.timeline) > 0 {
 		first = j.timeline[0].Pos
@@ -411,17 +414,31 @@ func (a *answer) stripped(r *rooms.Room, section *[]byte, name string) error {
 func (a *answer) strippedEvents(r *rooms.Room) ([]byte, error) {
 	head := r.Head()
 	b := make([]byte, 0, 2048)
+	comma := func() {
+		if len(b) > 0 {
+			b = append(b, ',')
+		}
+	}
 	add := func(e *rooms.Stored) {
 		if e == nil {
 			return
 		}
-		if len(b) > 0 {
-			b = append(b, ',')
-		}
+		comma()
 		b = append(b, e.ClientHead()...)
 		b = append(b, '}')
 	}
+	given, outside, err := r.StrippedFor(a.ctx, a.q.User)
+	if err != nil {
+		return nil, err
+	}
+	for _, raw := range given {
+		comma()
+		b = append(b, raw...)
+	}
 	for _, typ := range strippedTypes {
+		if outside { // what the room's own server told
+			break
+		}
 		e, err := r.State(a.ctx, head, typ, "")
 		if err != nil {
 			return nil, err
@@ -436,11 +453,13 @@ func (a *answer) strippedEvents(r *rooms.Room) ([]byte, error) {
 		if hidden, err := a.hidesInvite(own.Sender()); err != nil || hidden && own.Membership() == "invite" {
 			return nil, err
 		}
-		inviter, err := r.State(a.ctx, head, "m.room.member", own.Sender())
-		if err != nil {
-			return nil, err
+		if !outside {
+			inviter, err := r.State(a.ctx, head, "m.room.member", own.Sender())
+			if err != nil {
+				return nil, err
+			}
+			add(inviter)
 		}
-		add(inviter)
 	}
 	add(own)
 	return b, nil
