@@ -88,6 +88,13 @@ func (c *Config) Check() error {
 	}
 	oneOf("registration.mode", c.Registration.Mode, "auto", "open", "closed")
 	oneOf("accounts.password_cost", c.Accounts.PasswordCost, "standard", "minimum")
+	oneOf("email.tls", c.Email.TLS, "starttls", "tls", "off")
+	switch {
+	case c.Email.SMTP == "" && c.Registration.RequireEmail:
+		fail("registration.require_email", "needs mails to be sent: set email.smtp")
+	case c.Email.SMTP != "" && c.Email.From == "":
+		fail("email.from", "is empty; name the address that mails are from")
+	}
 	if c.Accounts.MinPassword < 1 {
 		fail("accounts.min_password", "is %d; at least 1", c.Accounts.MinPassword)
 	}

@@ -36,6 +36,7 @@ type Config struct {
 	Redis        Redis        `yaml:"redis"`
 	Registration Registration `yaml:"registration"`
 	Accounts     Accounts     `yaml:"accounts"`
+	Email        Email        `yaml:"email"`
 	Rooms        Rooms        `yaml:"rooms"`
 	Federation   Federation   `yaml:"federation"`
 	Limits       Limits       `yaml:"limits"`
@@ -86,12 +87,23 @@ type Redis struct {
 type Registration struct {
 	Mode         string `yaml:"mode"`
 	SharedSecret string `yaml:"shared_secret" secret:"text"`
+	RequireEmail bool   `yaml:"require_email"`
+	Guests       bool   `yaml:"guests"`
 }
 
 // Accounts is how passwords are kept.
 type Accounts struct {
 	PasswordCost string `yaml:"password_cost"`
 	MinPassword  int    `yaml:"min_password"`
+}
+
+// Email is how mails are sent.
+type Email struct {
+	SMTP     string `yaml:"smtp"`
+	TLS      string `yaml:"tls"`
+	User     string `yaml:"user"`
+	Password string `yaml:"password" secret:"text"`
+	From     string `yaml:"from"`
 }
 
 // Rooms is what new rooms are like.
@@ -116,6 +128,7 @@ type Limits struct {
 	Enabled      bool `yaml:"enabled"`
 	Registration Rate `yaml:"registration"`
 	Login        Rate `yaml:"login"`
+	Emails       Rate `yaml:"emails"`
 	Calls        Rate `yaml:"calls"`
 	Signalling   Rate `yaml:"signalling"`
 	Messages     Rate `yaml:"messages"`

@@ -14,6 +14,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/delayed"
 	"github.com/trunkboard/trunkboard/homeserver/e2ee"
 	"github.com/trunkboard/trunkboard/homeserver/event"
+	"github.com/trunkboard/trunkboard/homeserver/mail"
 	"github.com/trunkboard/trunkboard/homeserver/media"
 	"github.com/trunkboard/trunkboard/homeserver/notices"
 	"github.com/trunkboard/trunkboard/homeserver/preview"
@@ -38,7 +39,13 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	}
 	a.running = append(a.running, component{name: "database", close: store.Close})
 
-	acc, err := accounts.New(ctx, store, accountsConfig(a.cfg), clock, a.log.With("part", "accounts"))
+	people := accountsConfig(a.cfg)
+	if e := a.cfg.Email; e.SMTP != "" {
+		if people.Mailer, err = mail.New(mail.Config{Server: e.SMTP, TLS: e.TLS, User: e.User, Password: e.Password, From: e.From}); err != nil {
+			return nil, fmt.Errorf("email: %w", err)
+		}
+	}
+	acc, err := accounts.New(ctx, store, people, clock, a.log.With("part", "accounts"))
 	if err != nil {
 		return nil, err
 	}

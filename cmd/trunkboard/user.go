@@ -69,7 +69,7 @@ func (s settings) withAccounts(to streams, work func(ctx context.Context, a *acc
 }
 
 func accountsConfig(cfg configs.Config) accounts.Config {
-	c := accounts.Config{Server: cfg.ServerName, Open: cfg.OpenRegistration(), SharedSecret: cfg.Registration.SharedSecret}
+	c := accounts.Config{Server: cfg.ServerName, Open: cfg.OpenRegistration(), SharedSecret: cfg.Registration.SharedSecret, RequireEmail: cfg.Registration.RequireEmail, Guests: cfg.Registration.Guests}
 	c.MinPassword = cfg.Accounts.MinPassword
 	if cfg.Accounts.PasswordCost == "minimum" {
 		c.Cost = accounts.CostMinimum

@@ -79,6 +79,7 @@ var owners = []owner{
 	{"github.com/pion/dtls/...", []string{"sfu/transport/...", "turn/listen/..."}, "one part of the SFU names pion, and TURN listens on DTLS"},
 	{"github.com/pion/turn/...", []string{"turn/probe"}, "the relay is our own; pion's client tests and probes it"},
 	{"github.com/pion/stun/...", []string{"turn/...", "sfu/transport/..."}, "the relay is behind turn.Server"},
+	{"github.com/wneessen/go-mail/...", []string{"homeserver/mail"}, "mail is sent from one place"},
 	{"github.com/alecthomas/kong", []string{"cmd/trunkboard"}, "one command line"},
 }
 

@@ -44,7 +44,7 @@ func rates(l configs.Limits) map[string]limit.Rate {
 	}
 	out := map[string]limit.Rate{}
 	for op, r := range map[string]configs.Rate{
-		"registration": l.Registration, "login": l.Login, "calls": l.Calls, "signalling": l.Signalling, "messages": l.Messages, "joins": l.Joins, "invites": l.Invites,
+		"registration": l.Registration, "login": l.Login, "emails": l.Emails, "calls": l.Calls, "signalling": l.Signalling, "messages": l.Messages, "joins": l.Joins, "invites": l.Invites,
 		"uploads": l.Uploads, "requests": l.Requests, "federation": l.Federation,
 	} {
 		out[op] = limit.Rate{PerSecond: r.PerSecond(), Burst: r.Burst}

@@ -59,7 +59,10 @@ func TestAFlowOfTwoStagesNeedsBothOnOneSession(t *testing.T) {
 			t.Fatal(err)
 		}
 		flows := [][]string{{StageRegistrationToken, StageDummy}}
-		interact := func(op string, auth *Auth) error { return a.Interact(t.Context(), op, "", flows, auth) }
+		interact := func(op string, auth *Auth) error {
+			_, err := a.Interact(t.Context(), op, "", flows, auth)
+			return err
+		}
 
 		session, done := todo(t, interact("x", &Auth{Type: StageRegistrationToken, Token: "tok"})) // without asking first
 		if !cmp.Equal(done, []string{StageRegistrationToken}) {
@@ -102,7 +105,7 @@ func TestATokenThatEndedIsNeverBroughtBackByAReadUnderWay(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 30 {
-			tok, err := a.LoginPassword(t.Context(), "alice", "correct horse", Login{DeviceID: "D"})
+			tok, err := a.LoginPassword(t.Context(), "@alice:test", "correct horse", Login{DeviceID: "D"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -218,7 +221,7 @@ func TestAHookThatFailsKeepsTheDevice(t *testing.T) {
 		if _, err := a.Authenticate(t.Context(), tok.AccessToken); err != nil {
 			t.Error(err)
 		}
-		if _, err := a.LoginPassword(t.Context(), "alice", "correct horse", Login{}); err != nil {
+		if _, err := a.LoginPassword(t.Context(), "@alice:test", "correct horse", Login{}); err != nil {
 			t.Errorf("half of the change was kept: %v", err)
 		}
 		if d, err := a.Device(t.Context(), "@alice:test", "D"); err != nil || d.DisplayName != "" {

@@ -145,7 +145,12 @@ func (s *Service) deleteDevices(ctx context.Context, userID string, which func(*
 // SetPassword gives a user a new password. others logs out every device but keep, which may be "". Errors: M_WEAK_PASSWORD,
 // M_INVALID_PARAM, M_NOT_FOUND.
 func (s *Service) SetPassword(ctx context.Context, userID, password string, others bool, keep string) error {
-	if err := s.checkPassword(password); err != nil {
+	return s.setPassword(ctx, userID, password, others, keep, func(*storage.Tx) error { return nil })
+}
+
+// setPassword is SetPassword, with before as the first part of the transaction.
+func (s *Service) setPassword(ctx context.Context, userID, password string, others bool, keep string, before func(*storage.Tx) error) error {
+	if err := s.CheckPassword(password); err != nil {
 		return err
 	}
 	hash, err := s.hasher.hash(ctx, password)
@@ -157,6 +162,9 @@ func (s *Service) SetPassword(ctx context.Context, userID, password string, othe
 		which = othersThan(userID, keep)
 	}
 	return noUser(s.deleteDevices(ctx, userID, which, func(tx *storage.Tx) error {
+		if err := before(tx); err != nil {
+			return err
+		}
 		if err := tx.DropLoginTokens(userID); err != nil {
 			return err
 		}

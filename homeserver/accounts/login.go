@@ -101,13 +101,13 @@ func (s *Service) findUser(ctx context.Context, userID string) (storage.User, er
 	return u, err
 }
 
-// LoginPassword logs a user in by what he typed as his name. A device that he logs in on again loses its old tokens and keeps
+// LoginPassword logs a user in by his id ("" takes as long, and says no). A device that he logs in on again loses its old tokens and keeps
 // everything else. Errors: M_FORBIDDEN, M_USER_DEACTIVATED, M_USER_LOCKED, M_INVALID_PARAM, M_TOO_LARGE.
-func (s *Service) LoginPassword(ctx context.Context, typed, password string, l Login) (Tokens, error) {
+func (s *Service) LoginPassword(ctx context.Context, userID, password string, l Login) (Tokens, error) {
 	if err := l.check(); err != nil {
 		return Tokens{}, err
 	}
-	u, err := s.VerifyPassword(ctx, s.UserID(typed), password)
+	u, err := s.VerifyPassword(ctx, userID, password)
 	if err != nil {
 		return Tokens{}, err
 	}

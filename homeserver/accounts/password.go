@@ -133,8 +133,8 @@ func parsePHC(s string) (p argonParams, salt, key []byte, err error) {
 	return p, salt, key, nil
 }
 
-// checkPassword refuses a password that may not be set. Errors: M_WEAK_PASSWORD, M_INVALID_PARAM.
-func (s *Service) checkPassword(password string) error {
+// CheckPassword refuses a password that may not be set. Errors: M_WEAK_PASSWORD, M_INVALID_PARAM.
+func (s *Service) CheckPassword(password string) error {
 	least := minPassword
 	if s.cfg.MinPassword > 0 {
 		least = s.cfg.MinPassword

@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,7 @@ type NewUser struct {
 	Admin     bool
 	Type      string // "", "bot", "support"
 	Token     string // registration token to be spent; "" where none is needed
+	Email     string // session of an e-mail address that was proven; "" for none
 	Name      string // display name; "" takes the localpart
 	Login     *Login // nil: make the account only
 
@@ -81,23 +83,36 @@ func (s *Service) Available(ctx context.Context, name string) error {
 // none.
 func (s *Service) RegistrationFlows(ctx context.Context) ([][]string, error) {
 	if s.cfg.Open {
-		return [][]string{{StageDummy}}, nil
+		return s.withEmail([]string{StageDummy}, nil), nil
 	}
 	any, err := s.store.RegistrationTokenValid(ctx, "", s.clock.Now().UnixMilli())
 	if err != nil {
 		return nil, err
 	}
 	if any {
-		return [][]string{{StageRegistrationToken}}, nil
+		return s.withEmail([]string{StageRegistrationToken}, []string{StageRegistrationToken}), nil
 	}
 	return nil, signalling.Forbidden("registration is closed on this server; ask its administrator for an account")
+}
+
+// withEmail adds to a flow the one that proves an e-mail address too; then is what is left of the flow beside that. Where the proof
+// is required, it is the only flow.
+func (s *Service) withEmail(flow, then []string) [][]string {
+	if s.cfg.Mailer == nil {
+		return [][]string{flow}
+	}
+	proven := append(slices.Clone(then), StageEmail)
+	if s.cfg.RequireEmail {
+		return [][]string{proven}
+	}
+	return [][]string{flow, proven}
 }
 
 // GuestsAllowed says whether accounts without a password may be made.
 func (s *Service) GuestsAllowed() bool { return s.cfg.Guests }
 
 // Create makes an account and, where n.Login is set, logs it in. Errors: M_INVALID_USERNAME, M_USER_IN_USE, M_WEAK_PASSWORD,
-// M_INVALID_PARAM, M_TOO_LARGE, M_UNAUTHORIZED for a registration token that is not good (any more).
+// M_INVALID_PARAM, M_TOO_LARGE, M_UNAUTHORIZED for a registration token or an e-mail session that is not good (any more), M_THREEPID_IN_USE.
 func (s *Service) Create(ctx context.Context, n NewUser) (Tokens, error) {
 	if n.Localpart == "" {
 		n.Localpart = strings.ToLower(randomLetters(12))
@@ -125,7 +140,7 @@ func (s *Service) Create(ctx context.Context, n NewUser) (Tokens, error) {
 	}
 	hash := n.hash
 	if n.Password != "" {
-		if err := s.checkPassword(n.Password); err != nil {
+		if err := s.CheckPassword(n.Password); err != nil {
 			return Tokens{}, err
 		}
 		if hash, err = s.hasher.hash(ctx, n.Password); err != nil {
@@ -160,6 +175,11 @@ func (s *Service) Create(ctx context.Context, n NewUser) (Tokens, error) {
 			return errUserInUse
 		} else if err != nil {
 			return err
+		}
+		if n.Email != "" {
+			if err := takeEmail(tx, n.Email, u.ID, now); err != nil {
+				return err
+			}
 		}
 		if g == nil {
 			return nil

@@ -32,9 +32,11 @@ type Config struct {
 	Server       string        // server name, the part after the colon in user ids
 	Open         bool          // anybody may register; otherwise a registration token is needed
 	Guests       bool          // accounts without a password may be made
+	RequireEmail bool          // who registers must prove an e-mail address
 	Cost         Cost          // of hashing a password; default CostStandard
 	MinPassword  int           // characters of a password; default 8
 	SharedSecret string        // for registration by tools; "" closes it
+	Mailer       Mailer        // nil: accounts have no e-mail addresses
 	TokenTime    time.Duration // life of access tokens that can be refreshed; default 15 minutes
 	CacheTime    time.Duration // how long an access token is believed without asking the database; default 30 s
 }

@@ -3,6 +3,8 @@
 package clientapi
 
 import (
+	"net/http"
+
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
 	"github.com/trunkboard/trunkboard/homeserver/delayed"
 	"github.com/trunkboard/trunkboard/homeserver/event"
@@ -28,11 +30,8 @@ func (a *API) routesAccounts() {
 		ok, err := a.Accounts.RegistrationTokenValid(r.Context(), r.Param("token"))
 		return map[string]bool{"valid": ok}, err
 	})
-	a.route("POST /_matrix/client/v3/account/password", Token, "requests", a.changePassword)
+	a.route("POST /_matrix/client/v3/account/password", Optional, "requests", a.changePassword)
 	a.route("POST /_matrix/client/v3/account/deactivate", Token, "requests", a.deactivate)
-	// E-mail addresses and telephone numbers are not kept; clients ask for the list at every start.
-	none := mustEncode(map[string]any{"threepids": []string{}})
-	a.route("GET /_matrix/client/v3/account/3pid", Token, "requests", func(*Request) (any, error) { return none, nil })
 
 	available := map[string]string{}
 	for _, v := range event.Versions() {
@@ -49,7 +48,7 @@ func (a *API) routesAccounts() {
 		"m.set_displayname": enabled(true),
 		"m.set_avatar_url":  enabled(true),
 		"m.profile_fields":  enabled(true),
-		"m.3pid_changes":    enabled(false),
+		"m.3pid_changes":    enabled(a.Accounts.HasEmail()),
 		"m.get_login_token": enabled(true),
 	}
 	if a.Delayed != nil {
@@ -110,21 +109,25 @@ func (a *API) register(r *Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if in.Auth != nil {
+	// A client asks again and again whether the link in its mail was followed; what it then shows cannot be guessed.
+	if in.Auth != nil && in.Auth.Type != accounts.StageEmail {
 		if err := r.Limit("registration"); err != nil {
 			return nil, err
 		}
 	}
-	if err := a.Accounts.Interact(r.Context(), "register", "", flows, in.Auth); err != nil {
+	if in.Password != "" {
+		if err := a.Accounts.CheckPassword(in.Password); err != nil {
+			return nil, err // before the stages, which do not have to be gone through again then
+		}
+	}
+	proof, err := a.Accounts.Interact(r.Context(), accounts.OpRegister, "", flows, in.Auth)
+	if err != nil {
 		return nil, err
 	}
 	if in.Password == "" {
 		return nil, signalling.MissingParam("a password is needed")
 	}
-	n := accounts.NewUser{Localpart: in.Username, Password: in.Password, Login: login}
-	if in.Auth.Type == accounts.StageRegistrationToken {
-		n.Token = in.Auth.Token
-	}
+	n := accounts.NewUser{Localpart: in.Username, Password: in.Password, Login: login, Token: proof[accounts.StageRegistrationToken], Email: proof[accounts.StageEmail]}
 	if in.NoLogin {
 		n.Login = nil
 	}
@@ -184,9 +187,11 @@ func (r *Request) confirm(op string, auth *accounts.Auth) error {
 			return err
 		}
 	}
-	return r.api.Accounts.Interact(r.Context(), op, r.UserID, [][]string{{accounts.StagePassword}}, auth)
+	_, err := r.api.Accounts.Interact(r.Context(), op, r.UserID, [][]string{{accounts.StagePassword}}, auth)
+	return err
 }
 
+// changePassword sets a new password for who is logged in, or for who has forgotten his and reads the account's e-mail.
 func (a *API) changePassword(r *Request) (any, error) {
 	var in struct {
 		New    string         `json:"new_password"`
@@ -196,11 +201,38 @@ func (a *API) changePassword(r *Request) (any, error) {
 	if err := r.DecodeIfAny(&in); err != nil {
 		return nil, err
 	}
-	if err := r.confirm("change password", in.Auth); err != nil {
+	var flows [][]string
+	if r.UserID != "" {
+		flows = append(flows, []string{accounts.StagePassword})
+	}
+	if a.Accounts.HasEmail() {
+		flows = append(flows, []string{accounts.StageEmail})
+	}
+	switch {
+	case r.Guest:
+		return nil, signalling.Refuse(http.StatusForbidden, "M_GUEST_ACCESS_FORBIDDEN", "guests may not do this; register an account first")
+	case flows == nil:
+		return nil, signalling.Refuse(http.StatusUnauthorized, "M_MISSING_TOKEN", "this endpoint needs an access token, in the Authorization header")
+	}
+	if in.New != "" {
+		if err := a.Accounts.CheckPassword(in.New); err != nil {
+			return nil, err
+		}
+	}
+	if r.UserID != "" && in.Auth != nil && in.Auth.Type == accounts.StagePassword {
+		if err := r.LimitBy("login", r.UserID); err != nil {
+			return nil, err
+		}
+	}
+	proof, err := a.Accounts.Interact(r.Context(), "change password", r.UserID, flows, in.Auth)
+	if err != nil {
 		return nil, err
 	}
 	if in.New == "" {
 		return nil, signalling.MissingParam("new_password is needed")
+	}
+	if sid := proof[accounts.StageEmail]; sid != "" {
+		return nil, a.Accounts.ResetPassword(r.Context(), sid, r.UserID, in.New, in.Logout == nil || *in.Logout, r.DeviceID)
 	}
 	return nil, a.Accounts.SetPassword(r.Context(), r.UserID, in.New, in.Logout == nil || *in.Logout, r.DeviceID)
 }

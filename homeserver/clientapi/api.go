@@ -154,6 +154,7 @@ func New(d Deps) *API {
 	for _, routes := range []func(){
 		a.routesLogin,
 		a.routesAccounts,
+		a.routesEmail,
 		a.routesModeration,
 		a.routesThirdParty,
 		a.routesDevices,

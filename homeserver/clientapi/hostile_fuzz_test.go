@@ -68,6 +68,18 @@ func goodBodies() map[string]string {
 		"POST /_matrix/client/v1/login/get_token":           `{"auth":` + loginAuth + `}`,
 		"PUT /_matrix/client/v1/admin/lock/{userID}":        `{"locked":false}`,
 		"PUT /_matrix/client/v1/admin/suspend/{userID}":     `{"suspended":false}`,
+		"POST /register/email/requestToken":                 `{"client_secret":"s","email":"a@b.example","send_attempt":1,"next_link":"https://x","id_server":"i","id_access_token":"t"}`,
+		"POST /account/password/email/requestToken":         `{"client_secret":"s","email":"a@b.example","send_attempt":1,"next_link":"https://x"}`,
+		"POST /account/3pid/email/requestToken":             `{"client_secret":"s","email":"a@b.example","send_attempt":1,"next_link":"https://x"}`,
+		"POST /register/msisdn/requestToken":                `{"client_secret":"s","country":"GB","phone_number":"1","send_attempt":1}`,
+		"POST /account/password/msisdn/requestToken":        `{"client_secret":"s","country":"GB","phone_number":"1","send_attempt":1}`,
+		"POST /account/3pid/msisdn/requestToken":            `{"client_secret":"s","country":"GB","phone_number":"1","send_attempt":1}`,
+		"POST /account/3pid":                                `{"three_pid_creds":{"client_secret":"s","id_server":"i","id_access_token":"t","sid":"x"}}`,
+		"POST /account/3pid/bind":                           `{"client_secret":"s","id_server":"i","id_access_token":"t","sid":"x"}`,
+		"POST /account/3pid/add":                            `{"client_secret":"s","sid":"x","auth":` + loginAuth + `}`,
+		"POST /account/3pid/delete":                         `{"medium":"email","address":"a@b.example"}`,
+		"POST /account/3pid/unbind":                         `{"medium":"email","address":"a@b.example"}`,
+		"POST /_trunkboard/client/email":                    `{"sid":"x","token":"y"}`,
 		"POST /refresh":                                     `{"refresh_token":"x"}`,
 		"POST /logout":                                      `{"all":true}`,
 		"POST /logout/all":                                  `{"all":true}`,
@@ -260,6 +272,9 @@ func (f *fuzzer) send(method, path, body string) {
 		f.t.Fatal(err)
 	}
 	f.seen[res.StatusCode]++
+	if strings.HasPrefix(path, emailPage) && res.StatusCode < 500 && strings.HasPrefix(res.Header.Get("Content-Type"), "text/html") {
+		return // a page for people: it says in words what went wrong
+	}
 	isJSON := strings.HasPrefix(res.Header.Get("Content-Type"), "application/json")
 	var e struct {
 		Code  string            `json:"errcode"`

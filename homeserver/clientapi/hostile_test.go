@@ -63,7 +63,7 @@ const siegeSecret = "shared-s3cret-of-the-operator"
 func limited(_ *accounts.Config, d *Deps) {
 	l := configs.Default().Limits
 	rates := map[string]limit.Rate{}
-	for op, r := range map[string]configs.Rate{"registration": l.Registration, "login": l.Login, "calls": l.Calls, "signalling": l.Signalling, "messages": l.Messages, "requests": l.Requests} {
+	for op, r := range map[string]configs.Rate{"registration": l.Registration, "login": l.Login, "emails": l.Emails, "calls": l.Calls, "signalling": l.Signalling, "messages": l.Messages, "requests": l.Requests} {
 		rates[op] = limit.Rate{PerSecond: r.PerSecond(), Burst: r.Burst}
 	}
 	d.Limiter = limit.New(d.Clock, rates, 0)

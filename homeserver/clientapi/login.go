@@ -52,26 +52,23 @@ func (a *API) login(r *Request) (any, error) {
 	if in.Type != accounts.StagePassword {
 		return nil, signalling.Refuse(400, "M_UNKNOWN", "this server does not know that way of logging in; GET on the same path lists the ways")
 	}
-	typed := in.User
-	if in.Identifier != nil {
-		if in.Identifier.Type != "m.id.user" {
-			return nil, signalling.Refuse(400, "M_UNKNOWN", "identifier must be of type m.id.user")
-		}
-		typed = in.Identifier.User
+	if in.Identifier == nil {
+		in.Identifier = &accounts.Identifier{Type: "m.id.user", User: in.User}
 	}
-	if typed == "" {
-		return nil, signalling.MissingParam("identifier.user is needed: a user name")
+	id, err := a.Accounts.Identify(r.Context(), in.Identifier)
+	if err != nil {
+		return nil, err
 	}
 	if in.Password == nil {
 		return nil, signalling.MissingParam("password is needed")
 	}
 	// By user too: many addresses may guess one password.
-	if id := a.Accounts.UserID(typed); id != "" {
+	if id != "" {
 		if err := r.LimitBy("login", id); err != nil {
 			return nil, err
 		}
 	}
-	t, err := a.Accounts.LoginPassword(r.Context(), typed, *in.Password, device)
+	t, err := a.Accounts.LoginPassword(r.Context(), id, *in.Password, device)
 	if err != nil {
 		return nil, err
 	}

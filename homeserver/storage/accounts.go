@@ -138,7 +138,7 @@ func (tx *Tx) Deactivate(userID string) error {
 	if err != nil {
 		return err
 	}
-	for _, q := range []string{`DELETE FROM filters WHERE user_id = $1`, `DELETE FROM account_data WHERE user_id = $1`, `DELETE FROM login_tokens WHERE user_id = $1`} {
+	for _, q := range []string{`DELETE FROM filters WHERE user_id = $1`, `DELETE FROM account_data WHERE user_id = $1`, `DELETE FROM login_tokens WHERE user_id = $1`, `DELETE FROM emails WHERE user_id = $1`} {
 		if _, err := tx.Exec(q, userID); err != nil {
 			return err
 		}
@@ -235,23 +235,24 @@ func (s *Store) RegistrationTokenValid(ctx context.Context, token string, now in
 	return n > 0, err
 }
 
-// AddStage notes that a stage of an interactive authentication is done.
-func (tx *Tx) AddStage(session, stage string, expires int64) error {
-	_, err := tx.Exec(`INSERT INTO uia_stages (session, stage, expires_ts) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, session, stage, expires)
+// AddStage notes that a stage of an interactive authentication is done, and what it has proven.
+func (tx *Tx) AddStage(session, stage, detail string, expires int64) error {
+	_, err := tx.Exec(`INSERT INTO uia_stages (session, stage, detail, expires_ts) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (session, stage) DO UPDATE SET detail = excluded.detail`, session, stage, detail, expires)
 	return err
 }
 
-// Stages lists the stages that are done.
-func (s *Store) Stages(ctx context.Context, session string) ([]string, error) {
-	var out []string
+// Stages gives the stages that are done, with what each has proven.
+func (s *Store) Stages(ctx context.Context, session string) (map[string]string, error) {
+	out := map[string]string{}
 	err := s.rows(ctx, func(r *sql.Rows) error {
-		var stage string
-		if err := r.Scan(&stage); err != nil {
+		var stage, detail string
+		if err := r.Scan(&stage, &detail); err != nil {
 			return err
 		}
-		out = append(out, stage)
+		out[stage] = detail
 		return nil
-	}, `SELECT stage FROM uia_stages WHERE session = $1 ORDER BY stage`, session)
+	}, `SELECT stage, detail FROM uia_stages WHERE session = $1`, session)
 	return out, err
 }
 
@@ -268,6 +269,7 @@ func (tx *Tx) PruneAccounts(now, tokens int64) error {
 		`DELETE FROM used_nonces WHERE expires_ts < $1`,
 		`DELETE FROM uia_stages WHERE expires_ts < $1`,
 		`DELETE FROM login_tokens WHERE expires_ts < $1`,
+		`DELETE FROM email_sessions WHERE expires_ts < $1`,
 		`DELETE FROM registration_tokens WHERE expires_ts > 0 AND expires_ts < $1`,
 	} {
 		if _, err := tx.Exec(q, now); err != nil {
