@@ -102,7 +102,8 @@ func (s *Store) PushSource(ctx context.Context, from, to int64, limit int) (out 
 	return out, err
 }
 
-// QueuePush adds a push; one that waits already for the same event, or for new counts, is enough.
+// QueuePush adds a push; one that waits already for the same event is enough. One for new counts takes the place, and a new id, of
+// another, so that whoever is about to cross the other one out, with older counts, does not cross this one out.
 func (tx *Tx) QueuePush(p PushRow) error {
 	high := 0
 	if p.High {
@@ -112,7 +113,8 @@ func (tx *Tx) QueuePush(p PushRow) error {
 		p.Tweaks = []byte("{}")
 	}
 	_, err := tx.Exec(`INSERT INTO push_queue (id, user_id, app_id, pushkey, kind, room_id, event_id, event_nid, stream_pos, ring, sender, tweaks, high, created_ts, expires_ts)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT DO NOTHING`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT (user_id, app_id, pushkey, event_id, kind)
+		DO UPDATE SET id = excluded.id, stream_pos = excluded.stream_pos WHERE push_queue.kind = 2`,
 		p.ID, p.User, p.AppID, p.Key, int64(p.Kind), p.RoomID, p.EventID, p.EventNID, p.Pos, p.Ring, p.Sender, p.Tweaks, high, p.CreatedTS, p.ExpiresTS)
 	return err
 }

@@ -28,8 +28,6 @@ func TestAMessageIsPushedWholeOrByItsIdAlone(t *testing.T) {
 		w.send(room, rooms.Draft{Sender: alice, Type: "m.room.name", StateKey: new(string), Content: raw(with{"name": "Kitchen"})})
 		w.pusher(bob, "k1", whole.url, with{"x": 1})
 		w.pusher(bob, "k2", bare.url, with{"format": "event_id_only", "default_payload": with{"a": 1}})
-		quiet := w.say(room, alice, "hello")
-		loud := w.send(room, rooms.Draft{Sender: alice, Type: "m.room.message", Content: raw(with{"msgtype": "m.text", "body": "bob!", "m.mentions": with{"user_ids": []string{bob}}})})
 		ts := float64(w.clock.Now().Unix())
 		check := func(g *gatewayServer, want with) {
 			t.Helper()
@@ -57,15 +55,17 @@ func TestAMessageIsPushedWholeOrByItsIdAlone(t *testing.T) {
 			}
 			return m
 		}
+		quiet := w.say(room, alice, "hello")
 		mention := with{"sound": "default", "highlight": true}
 		check(whole, add(with{
-			"event_id": quiet, "prio": "low", "content": with{"msgtype": "m.text", "body": "hello"}, "counts": with{"unread": 2, "missed_calls": 0}, "devices": device("k1", with{"x": 1}, nil),
+			"event_id": quiet, "prio": "low", "content": with{"msgtype": "m.text", "body": "hello"}, "counts": with{"unread": 1, "missed_calls": 0}, "devices": device("k1", with{"x": 1}, nil),
 		}))
+		data := with{"format": "event_id_only", "default_payload": with{"a": 1}}
+		check(bare, with{"event_id": quiet, "room_id": room, "prio": "low", "counts": with{"unread": 1, "missed_calls": 0}, "devices": device("k2", data, nil)})
+		loud := w.send(room, rooms.Draft{Sender: alice, Type: "m.room.message", Content: raw(with{"msgtype": "m.text", "body": "bob!", "m.mentions": with{"user_ids": []string{bob}}})})
 		check(whole, add(with{
 			"event_id": loud, "prio": "high", "content": with{"msgtype": "m.text", "body": "bob!", "m.mentions": with{"user_ids": []string{bob}}}, "counts": with{"unread": 2, "missed_calls": 0}, "devices": device("k1", with{"x": 1}, mention),
 		}))
-		data := with{"format": "event_id_only", "default_payload": with{"a": 1}}
-		check(bare, with{"event_id": quiet, "room_id": room, "prio": "low", "counts": with{"unread": 2, "missed_calls": 0}, "devices": device("k2", data, nil)})
 		check(bare, with{"event_id": loud, "room_id": room, "prio": "high", "counts": with{"unread": 2, "missed_calls": 0}, "devices": device("k2", data, mention)})
 	})
 }

@@ -242,7 +242,7 @@ func (s *Service) endRings(ctx context.Context, now time.Time) error {
 }
 
 // queueCounts queues new counts for the users who read something a while ago.
-func (s *Service) queueCounts(ctx context.Context, now time.Time) error {
+func (s *Service) queueCounts(ctx context.Context, now time.Time) (err error) {
 	var due []*pusher
 	var users []string
 	s.mu.Lock()
@@ -251,6 +251,7 @@ func (s *Service) queueCounts(ctx context.Context, now time.Time) error {
 			continue
 		}
 		users = append(users, user)
+		delete(s.read, user) // what is read from here on counts anew
 		for _, p := range s.users[user] {
 			if p.enabled {
 				due = append(due, p)
@@ -262,6 +263,15 @@ func (s *Service) queueCounts(ctx context.Context, now time.Time) error {
 	if len(users) == 0 {
 		return nil
 	}
+	defer func() {
+		if err != nil {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			for _, u := range users {
+				s.recount(u, retryAfter)
+			}
+		}
+	}()
 	rows := make([]storage.PushRow, len(due))
 	for i, p := range due {
 		id, err := s.Store.NID(ctx)
@@ -284,11 +294,6 @@ func (s *Service) queueCounts(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
-	s.mu.Lock()
-	for _, u := range users {
-		delete(s.read, u)
-	}
-	s.mu.Unlock()
 	for _, p := range due {
 		s.queue(p.id)
 	}

@@ -58,6 +58,7 @@ type Deps struct {
 type Service struct {
 	Deps
 	several bool
+	began   int64 // the position at which this began
 	meters  *meters
 	wake    chan struct{}
 
@@ -106,7 +107,7 @@ func New(d Deps) *Service {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Service{
-		Deps: d, several: d.Store.Postgres(), meters: newMeters(d.Metrics), wake: make(chan struct{}, 1),
+		Deps: d, several: d.Store.Postgres(), began: d.Store.Pos(), meters: newMeters(d.Metrics), wake: make(chan struct{}, 1),
 		seen: d.Store.Pos(), behind: true, changed: map[string]struct{}{}, read: map[string]time.Time{}, stopped: map[ringID]struct{}{},
 		users: map[string][]*pusher{}, rings: map[ringID]time.Time{}, lanes: map[storage.PusherID]*lane{}, hosts: map[string]*host{},
 	}
@@ -267,7 +268,7 @@ func (s *Service) load(ctx context.Context) error {
 		return err
 	}
 	if pos < 0 { // the first start ever: nobody is told of the past
-		pos = s.Store.Pos()
+		pos = s.began
 		if err := s.Store.Write(ctx, func(tx *storage.Tx) error {
 			_, err := tx.MovePush(-1, pos)
 			return err
