@@ -37,11 +37,13 @@ type connection struct {
 	dirty       bool   // something changed since
 	asked       bool   // the client was asked for an offer
 	connected   bool
+	adaption    adaption
 
 	mu       sync.Mutex
 	streams  map[uint32]*stream // by SSRC, those that come in
 	incoming []incoming
 	legs     map[uint32]*forward.Leg // by SSRC, those that go out
+	heard    map[*forward.Leg]*hearing
 	ids      extensions
 	arrivals congest.Arrivals
 	lost     []uint16
@@ -92,7 +94,7 @@ const (
 )
 
 func newConnection(p *Participant, t *transport.Transport) (*connection, error) {
-	c := &connection{p: p, ssrc: rand.Uint32() | 1, number: rand.Uint64() >> 2, streams: map[uint32]*stream{}, legs: map[uint32]*forward.Leg{}}
+	c := &connection{p: p, ssrc: rand.Uint32() | 1, number: rand.Uint64() >> 2, streams: map[uint32]*stream{}, legs: map[uint32]*forward.Leg{}, heard: map[*forward.Leg]*hearing{}}
 	var err error
 	c.session, err = t.Open(c)
 	return c, err
@@ -276,10 +278,15 @@ func (c *connection) RTCP(compound []byte, out *transport.Batch) {
 			return
 		}
 		compound = rest
+		p.Receptions(c.received)
 		if r, ok := p.Sender(); ok {
 			if s := c.streams[r.SSRC]; s != nil && !s.rtx {
 				s.track.source.Report(s.layer, r)
 			}
+			continue
+		}
+		if body, ok := p.TransportFeedback(); ok {
+			c.session.Path.Feedback(body, c.p.room.engine.cfg.Transport.Now())
 			continue
 		}
 		if ssrc, lost, ok := p.NACK(c.lost[:0]); ok {
@@ -299,6 +306,24 @@ func (c *connection) RTCP(compound []byte, out *transport.Batch) {
 	}
 }
 
+// received takes a report block about something that we send. The caller holds mu.
+func (c *connection) received(r packets.Reception) {
+	g := c.legs[r.SSRC]
+	if g == nil {
+		return
+	}
+	h := c.heard[g]
+	if h == nil {
+		h = &hearing{}
+		c.heard[g] = h
+	}
+	now := c.p.room.engine.cfg.Transport.Now()
+	jitter, trip := g.Times(r)
+	if h.hear(float64(r.FractionLost)/256, jitter, trip, now) {
+		c.session.Path.Suspect(now)
+	}
+}
+
 // askKeyFrame asks the client for a key frame.
 func (c *connection) askKeyFrame(s *section, layer int) {
 	if ssrc := s.ssrcs[layer].Load(); ssrc != 0 {
@@ -309,14 +334,14 @@ func (c *connection) askKeyFrame(s *section, layer int) {
 }
 
 // feedback tells a publisher what arrived, and what did not. The caller holds the room's lock.
-func (p *Participant) feedback(report bool, out *transport.Batch) {
+func (p *Participant) feedback(arrivals, report bool, out *transport.Batch) {
 	c := p.publishing
 	if !c.session.Open() {
 		return
 	}
 	var b []byte
 	c.mu.Lock()
-	if c.arrivals.Pending() {
+	if arrivals && c.arrivals.Pending() {
 		media := uint32(0)
 		for ssrc := range c.streams {
 			media = ssrc

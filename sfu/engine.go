@@ -51,6 +51,7 @@ type Engine struct {
 	mu     sync.Mutex
 	rooms  map[string]*Room
 	closed bool
+	ctx    context.Context
 	cancel context.CancelFunc
 	wake   chan struct{}
 	wait   sync.WaitGroup
@@ -79,7 +80,7 @@ func New(cfg Config) *Engine {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &Engine{cfg: cfg, log: cfg.Log, rooms: map[string]*Room{}, cancel: cancel, wake: make(chan struct{}, 1)}
+	e := &Engine{cfg: cfg, log: cfg.Log, rooms: map[string]*Room{}, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1)}
 	e.wait.Go(func() { e.run(ctx) })
 	return e
 }
@@ -164,6 +165,7 @@ const (
 	period        = 50 * time.Millisecond  // lost packets, transport-wide feedback
 	sourcePeriod  = 100 * time.Millisecond // layers, key frames
 	speakerPeriod = 400 * time.Millisecond
+	qualityPeriod = 5 * time.Second
 	reportPeriod  = time.Second // sender and receiver reports, liveness
 )
 
@@ -172,6 +174,7 @@ func (e *Engine) run(ctx context.Context) {
 	every := reportPeriod
 	t := time.NewTicker(every)
 	defer t.Stop()
+	last := time.Now()
 	for n := time.Duration(1); ; n++ {
 		select {
 		case <-ctx.Done():
@@ -179,7 +182,17 @@ func (e *Engine) run(ctx context.Context) {
 		case <-t.C:
 		case <-e.wake:
 		}
-		due := func(p time.Duration) bool { return every == reportPeriod || n%(p/period) == 0 }
+		now := time.Now()
+		quality := now.Sub(last) >= qualityPeriod
+		if quality {
+			last = now
+		}
+		due := func(p time.Duration) bool {
+			if p == qualityPeriod {
+				return quality
+			}
+			return every == reportPeriod || n%(p/period) == 0
+		}
 		busy := false
 		e.cfg.Transport.Do(func(out *transport.Batch) {
 			for _, r := range e.Rooms() {

@@ -5,6 +5,7 @@ package sfu
 import (
 	"time"
 
+	"github.com/trunkboard/trunkboard/sfu/congest"
 	"github.com/trunkboard/trunkboard/sfu/speakers"
 )
 
@@ -44,6 +45,22 @@ type Wanted struct {
 	Layer     int
 }
 
+// StreamState says that a track the participant receives stops, because there is no room for it, or goes on.
+type StreamState struct {
+	Publisher, SID string
+	Paused         bool
+}
+
+// Quality is how good a participant's connection is, with a score from 1 to 5.
+type Quality struct {
+	SID     string
+	Quality congest.Quality
+	Score   float64
+}
+
+// Qualities says whose connection became better or worse.
+type Qualities struct{ Changed []Quality }
+
 // Subscribed says that a track flows to the participant for the first time.
 type Subscribed struct{ SID string }
 
@@ -57,6 +74,8 @@ func (Offer) event()       {}
 func (Sections) event()    {}
 func (Speakers) event()    {}
 func (Wanted) event()      {}
+func (StreamState) event() {}
+func (Qualities) event()   {}
 func (Subscribed) event()  {}
 func (Gone) event()        {}
 

@@ -218,7 +218,7 @@ func rtxOf(m *sdp.Media, payload uint8) *sdp.Codec {
 // Feedback messages that are understood, from publishers and from subscribers.
 var (
 	feedbackIn  = []string{"transport-cc", "ccm fir", "nack", "nack pli"}
-	feedbackOut = []string{"ccm fir", "nack", "nack pli"}
+	feedbackOut = []string{"transport-cc", "ccm fir", "nack", "nack pli"}
 )
 
 func only(c sdp.Codec, feedback []string) sdp.Codec {
@@ -326,7 +326,10 @@ func (c *connection) bindDown(s *section, sub *Subscription) bool {
 	if s.down != sub {
 		n = forward.Streams{SSRC: c.newSSRC()}
 	}
-	n.PayloadType, n.RTXType = codec.Type, 0
+	n.PayloadType, n.RTXType, n.Transport = codec.Type, 0, 0
+	if slices.Contains(codec.Feedback, "transport-cc") {
+		n.Transport = s.media.Find(uriTransport)
+	}
 	if rtx := rtxOf(&s.media, codec.Type); rtx != nil {
 		n.RTXType = rtx.Type
 		if n.RTXSSRC == 0 {
@@ -446,6 +449,7 @@ func (c *connection) remove(sub *Subscription) {
 	}
 	c.mu.Lock()
 	delete(c.legs, s.streams.SSRC)
+	delete(c.heard, sub.leg)
 	c.mu.Unlock()
 	s.down, s.streams, s.retiring, sub.section, sub.bound = nil, forward.Streams{}, true, nil, false
 	if c.offers {
@@ -530,6 +534,9 @@ func (c *connection) offer() {
 		m := sdp.Media{Kind: s.kind, MID: s.mid, Direction: sdp.Inactive, SCTPPort: 5000, MaxMessage: transport.MaxMessage}
 		if s.kind != "application" {
 			m.Codecs = s.media.Codecs
+			if s.kind == "video" {
+				m.Extmap = offered
+			}
 		}
 		if s.down != nil {
 			m.Direction = sdp.SendOnly
@@ -543,6 +550,9 @@ func (c *connection) offer() {
 	c.version++
 	c.p.observer.Tell(Offer{Description{SDP: d.Write(c.number, c.version, t.Candidates()), ID: c.offerID, Tracks: tracks}})
 }
+
+// offered are the header extensions of our own offers.
+var offered = []sdp.Extension{{ID: 3, URI: uriTransport}}
 
 // place gives a subscription a section of our offer.
 func (c *connection) place(sub *Subscription) {

@@ -30,6 +30,7 @@ type Participant struct {
 	subscriptions map[string]*Subscription // by SID of the track
 	publishing    *connection
 	receiving     *connection // the same as publishing for a single connection
+	judged        Quality     // as it was told last
 }
 
 // open makes the connections.

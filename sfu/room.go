@@ -189,7 +189,7 @@ func (r *Room) tick(due func(time.Duration) bool, out *transport.Batch) bool {
 	if len(r.tracks) > 0 {
 		for _, p := range r.order {
 			if len(p.tracks) > 0 {
-				p.feedback(due(reportPeriod), out)
+				p.feedback(due(sourcePeriod), due(reportPeriod), out)
 			}
 		}
 	}
@@ -200,6 +200,16 @@ func (r *Room) tick(due func(time.Duration) bool, out *transport.Batch) bool {
 				t.dynacast()
 			}
 		}
+		if len(r.tracks) > 0 {
+			for _, p := range r.order {
+				if len(p.subscriptions) > 0 {
+					p.adapt()
+				}
+			}
+		}
+	}
+	if due(qualityPeriod) {
+		r.judge()
 	}
 	if due(speakerPeriod) {
 		r.hear()

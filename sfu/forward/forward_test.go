@@ -12,9 +12,10 @@ import (
 )
 
 // peer is a subscriber whose packets a test reads.
-type peer struct{ shut bool }
+type peer struct{ shut, numbered bool }
 
-func (p *peer) Open() bool { return !p.shut }
+func (p *peer) Open() bool     { return !p.shut }
+func (p *peer) Numbered() bool { return p.numbered }
 
 // got is a packet as a subscriber gets it.
 type got struct {
@@ -22,6 +23,7 @@ type got struct {
 	header  packets.Header
 	payload []byte
 	index   uint64 // rollover counter and sequence number
+	number  int    // where the transport-wide number is to be written
 }
 
 // sink collects what is sent.
@@ -32,13 +34,13 @@ type sink struct {
 
 func (s *sink) Slot() []byte { return s.slot[:] }
 
-func (s *sink) Send(to Peer, n int, roc uint32) {
+func (s *sink) Send(to Peer, n int, roc uint32, number int) {
 	b := slices.Clone(s.slot[:n])
 	var h packets.Header
 	if !h.Parse(b) {
 		panic("an RTP packet that cannot be read")
 	}
-	s.got = append(s.got, got{to, h, b[h.Payload:], uint64(roc)<<16 | uint64(h.Sequence)})
+	s.got = append(s.got, got{to, h, b[h.Payload:], uint64(roc)<<16 | uint64(h.Sequence), number})
 }
 
 func (s *sink) take() []got {
@@ -374,7 +376,7 @@ type counter struct {
 }
 
 func (c *counter) Slot() []byte { return c.slot[:] }
-func (c *counter) Send(Peer, int, uint32) {
+func (c *counter) Send(Peer, int, uint32, int) {
 	c.n++
 	c.lost[c.n%3] = binary.BigEndian.Uint16(c.slot[2:])
 }
@@ -404,4 +406,85 @@ func BenchmarkForwardTo50(b *testing.B) {
 		s.Forward(0, again, out)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/300, "ns/packet")
+}
+
+func TestATrackWithoutRoomIsSilentAndBeginsAgainWithAKeyFrame(t *testing.T) {
+	s := newStage(VP8, true)
+	g := s.leg(&peer{}, Streams{SSRC: 1})
+	low, high := &encoder{layer: 0}, &encoder{layer: 2}
+	both := func(key bool) (n int) {
+		s.Forward(0, low.frame(key, 2), &s.out)
+		s.Forward(2, high.frame(key, 3), &s.out)
+		s.now += 33 * time.Millisecond
+		return len(s.out.take())
+	}
+	both(true)
+	both(true)
+	if n := both(false); n != 3 || g.Layer() != 2 {
+		t.Fatalf("%d packets of layer %d", n, g.Layer())
+	}
+	g.Allow(0)
+	s.now += time.Second
+	if n := both(true); n == 0 || g.Layer() != 0 {
+		t.Errorf("room for the low layer: %d packets, layer %d", n, g.Layer())
+	}
+	if g.Wanted() != 2 {
+		t.Errorf("the publisher is told that only layer %d is wanted", g.Wanted())
+	}
+	g.Allow(-1)
+	if n := both(true); n != 0 {
+		t.Errorf("%d packets without room", n)
+	}
+	g.Allow(2)
+	if n := both(false); n != 0 {
+		t.Errorf("%d packets before a key frame", n)
+	}
+	if n := both(true); n != 3 {
+		t.Errorf("%d packets after the key frame", n)
+	}
+}
+
+func TestTransportNumbersAreWrittenOnlyWhereTheyMayDiffer(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		peer     *peer
+		streams  Streams
+		expected bool
+	}{
+		{"wanted", &peer{numbered: true}, Streams{SSRC: 1, RTXSSRC: 2, Transport: 3}, true},
+		{"not now", &peer{}, Streams{SSRC: 1, RTXSSRC: 2, Transport: 3}, false},
+		{"without RTX", &peer{numbered: true}, Streams{SSRC: 1, Transport: 3}, false},
+		{"not agreed upon", &peer{numbered: true}, Streams{SSRC: 1, RTXSSRC: 2}, false},
+	} {
+		s := newStage(VP8, true)
+		g := s.leg(c.peer, c.streams)
+		e := &encoder{}
+		packets := s.send(e, true, 2)
+		g.Resend([]uint16{packets[0].header.Sequence}, &s.out)
+		for _, p := range append(packets, s.out.take()...) {
+			if (p.number > 0) != c.expected {
+				t.Errorf("%s: number at %d of stream %d", c.name, p.number, p.header.SSRC)
+			}
+			if p.payload[len(p.payload)-1] > 1 {
+				t.Errorf("%s: payload % x", c.name, p.payload)
+			}
+		}
+	}
+}
+
+func TestPaddingRepeatsWhatWasSentOnTheRepairStream(t *testing.T) {
+	s := newStage(VP8, true)
+	g := s.leg(&peer{numbered: true}, Streams{SSRC: 1, RTXSSRC: 2, Transport: 3})
+	e := &encoder{}
+	s.send(e, true, 10)
+	n := g.Pad(100, &s.out)
+	got := s.out.take()
+	if n < 100 || len(got) < 3 {
+		t.Fatalf("%d bytes in %d packets", n, len(got))
+	}
+	for i, p := range got {
+		if p.header.SSRC != 2 || i > 0 && p.index != got[i-1].index+1 {
+			t.Errorf("packet %+v", p.header)
+		}
+	}
 }

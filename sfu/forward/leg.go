@@ -16,6 +16,9 @@ type Streams struct {
 	PayloadType uint8
 	RTXSSRC     uint32 // 0: lost packets are sent again as they were
 	RTXType     uint8
+	// Numbers of header extensions as the subscriber knows them, 0 for none. The transport-wide number differs each time a packet is
+	// sent, so it needs an RTX stream: the same packet with another header must not be sealed with the same nonce.
+	Transport uint8
 }
 
 // history is how many packets a leg can send again; a power of two.
@@ -34,6 +37,7 @@ type Leg struct {
 	bound   bool
 	paused  bool
 	wanted  int // highest layer asked for
+	allowed int // highest layer there is room for, -1 for none
 	target  int // layer to be on, -1 for none
 	layer   int // layer it is on, -1 before the first key frame
 
@@ -72,7 +76,7 @@ type LegStats struct {
 
 // NewLeg makes a leg of s for peer and adds it to s. It is silent until Bind.
 func NewLeg(s *Source, peer Peer) *Leg {
-	g := &Leg{source: s, peer: peer, wanted: MaxLayers - 1, target: -1, layer: -1, lastCount: 1 << 16, rtxSequence: 1 << 16}
+	g := &Leg{source: s, peer: peer, wanted: MaxLayers - 1, allowed: MaxLayers - 1, target: -1, layer: -1, lastCount: 1 << 16, rtxSequence: 1 << 16}
 	s.Add(g)
 	return g
 }
@@ -101,7 +105,7 @@ func (g *Leg) Start(out Out) {
 	now := g.source.cfg.Now()
 	g.mu.Lock()
 	layer := g.retarget()
-	waiting := g.bound && !g.paused && g.layer < 0 && layer >= 0 && g.source.cfg.Video
+	waiting := !g.still() && g.layer < 0 && layer >= 0 && g.source.cfg.Video
 	g.mu.Unlock()
 	if waiting && !g.replay(layer, out, now) {
 		g.source.KeyFrame(layer)
@@ -124,14 +128,14 @@ func (g *Leg) replay(layer int, out Out, now time.Duration) bool {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.layer >= 0 || !g.bound || g.paused {
+	if g.layer >= 0 || g.still() {
 		return true
 	}
 	var p Packet
 	for c := l.key; c <= last; c++ {
 		p.Raw, p.Count = l.ring.Get(c), c
 		if p.Header.Parse(p.Raw) && p.Header.StripPadding(p.Raw) && p.Parse(g.source.cfg.Codec) {
-			g.one(layer, &p, out, now)
+			g.one(layer, &p, out, now, g.transport())
 		}
 	}
 	return true
@@ -147,6 +151,31 @@ func (g *Leg) Want(layer int, paused bool) {
 	g.mu.Unlock()
 	g.choose()
 }
+
+// Allow sets the highest layer the path has room for; -1 for none.
+func (g *Leg) Allow(layer int) {
+	g.mu.Lock()
+	if g.allowed == layer {
+		g.mu.Unlock()
+		return
+	}
+	if g.allowed < 0 {
+		g.layer = -1 // as in Want
+	}
+	g.allowed = layer
+	g.mu.Unlock()
+	g.choose()
+}
+
+// Allowed is the layer last given to Allow.
+func (g *Leg) Allowed() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.allowed
+}
+
+// still reports whether nothing is to be sent. The caller holds mu.
+func (g *Leg) still() bool { return g.paused || g.allowed < 0 || !g.bound }
 
 // Wanted is the highest layer the leg has a use for, -1 while it is paused.
 func (g *Leg) Wanted() int {
@@ -184,7 +213,7 @@ func (g *Leg) retarget() int {
 	alive := g.source.alive.Load()
 	g.target = -1
 	for i := range MaxLayers {
-		if alive&(1<<i) != 0 && (i <= g.wanted || g.target < 0) {
+		if alive&(1<<i) != 0 && (i <= min(g.wanted, g.allowed) || g.target < 0) {
 			g.target = i
 		}
 	}
@@ -195,7 +224,7 @@ func (g *Leg) retarget() int {
 func (g *Leg) choose() {
 	g.mu.Lock()
 	target := g.retarget()
-	ask := target >= 0 && target != g.layer && !g.paused && g.bound && g.source.cfg.Video
+	ask := target >= 0 && target != g.layer && !g.still() && g.source.cfg.Video
 	g.mu.Unlock()
 	if ask {
 		g.source.KeyFrame(target)
@@ -206,16 +235,25 @@ func (g *Leg) choose() {
 func (g *Leg) forward(layer int, run []Packet, out Out, now time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.bound || g.paused || (layer != g.layer && layer != g.target) || !g.peer.Open() {
+	if g.still() || (layer != g.layer && layer != g.target) || !g.peer.Open() {
 		return
 	}
+	id := g.transport()
 	for i := range run {
-		g.one(layer, &run[i], out, now)
+		g.one(layer, &run[i], out, now, id)
 	}
 }
 
+// transport is the number of the extension for transport-wide numbers, 0 if packets shall not have any now.
+func (g *Leg) transport() uint8 {
+	if g.streams.Transport != 0 && g.streams.RTXSSRC != 0 && g.peer.Numbered() {
+		return g.streams.Transport
+	}
+	return 0
+}
+
 // one sends one packet, changing to its layer first if that is due.
-func (g *Leg) one(layer int, p *Packet, out Out, now time.Duration) {
+func (g *Leg) one(layer int, p *Packet, out Out, now time.Duration, transport uint8) {
 	if layer != g.layer {
 		if layer != g.target || (!p.Key && g.source.cfg.Codec != Opaque) {
 			return
@@ -242,14 +280,18 @@ func (g *Leg) one(layer int, p *Packet, out Out, now time.Duration) {
 	}
 	b := out.Slot()
 	packets.PutHeader(b, p.Header.Marker, p.Header.End != len(p.Raw), g.streams.PayloadType, uint16(count), e.timestamp, g.streams.SSRC)
-	n := packets.HeaderSize + copy(b[packets.HeaderSize:], p.Raw[p.Header.Payload:])
+	at, number := packets.PutElements(b, transport, 0, nil)
+	if at+len(p.Raw)-p.Header.Payload > packets.MaxSize {
+		return
+	}
+	n := at + copy(b[at:], p.Raw[p.Header.Payload:])
 	if p.VP8.Size > 0 {
-		p.VP8.Rewrite(b[packets.HeaderSize:], e.pictureID, e.tl0)
+		p.VP8.Rewrite(b[at:], e.pictureID, e.tl0)
 	}
 	g.stats.Packets++
 	g.stats.Octets += uint64(p.Header.End - p.Header.Payload)
 	// The counts begin at 2^16, the rollover counter at 0.
-	out.Send(g.peer, n, uint32(count>>16)-1)
+	out.Send(g.peer, n, uint32(count>>16)-1, number)
 }
 
 // change moves the leg to layer, whose first packet is p: our numbers go on where they are.
@@ -307,23 +349,25 @@ func (g *Leg) Resend(sequences []uint16, out Out) {
 	}
 }
 
-func (g *Leg) again(e sent, n Streams, out Out) {
+// again sends what e remembers once more. It gives the size, 0 if the packet is gone.
+func (g *Leg) again(e sent, n Streams, out Out) int {
 	l := &g.source.layers[e.layer]
 	var p Packet
 	b := out.Slot()
-	l.mu.Lock()
-	p.Raw = l.ring.Get(e.source)
-	if p.Raw == nil || !p.Header.Parse(p.Raw) || !p.Header.StripPadding(p.Raw) || !p.Parse(g.source.cfg.Codec) {
-		l.mu.Unlock()
-		return
+	transport := uint8(0)
+	if n.Transport != 0 && n.RTXSSRC != 0 && g.peer.Numbered() {
+		transport = n.Transport
 	}
-	at := packets.HeaderSize
+	at, number := packets.PutElements(b, transport, 0, nil)
+	start := at
 	if n.RTXSSRC != 0 {
 		at += 2
 	}
-	if at+len(p.Raw)-p.Header.Payload > packets.MaxSize {
+	l.mu.Lock()
+	p.Raw = l.ring.Get(e.source)
+	if p.Raw == nil || !p.Header.Parse(p.Raw) || !p.Header.StripPadding(p.Raw) || !p.Parse(g.source.cfg.Codec) || at+len(p.Raw)-p.Header.Payload > packets.MaxSize {
 		l.mu.Unlock()
-		return
+		return 0
 	}
 	size := at + copy(b[at:], p.Raw[p.Header.Payload:])
 	l.mu.Unlock()
@@ -338,12 +382,37 @@ func (g *Leg) again(e sent, n Streams, out Out) {
 		g.rtxSequence++
 		roc = uint32(g.rtxSequence>>16) - 1
 		packets.PutHeader(b, p.Header.Marker, padded, n.RTXType, uint16(g.rtxSequence), e.timestamp, n.RTXSSRC)
-		binary.BigEndian.PutUint16(b[packets.HeaderSize:], uint16(e.count)) // the original number: RFC 4588 section 4
+		binary.BigEndian.PutUint16(b[start:], uint16(e.count)) // the original number: RFC 4588 section 4
 	} else {
 		packets.PutHeader(b, p.Header.Marker, padded, n.PayloadType, uint16(e.count), e.timestamp, n.SSRC)
 	}
+	if start > packets.HeaderSize {
+		b[0] |= 0x10
+	}
 	g.mu.Unlock()
-	out.Send(g.peer, size, roc)
+	out.Send(g.peer, size, roc, number)
+	return size
+}
+
+// Pad sends about size bytes of what was sent already, on the RTX stream, where receivers know it for what it is: to find out whether
+// there is room for more. It gives how many bytes it sent; none without an RTX stream.
+func (g *Leg) Pad(size int, out Out) (done int) {
+	g.mu.Lock()
+	n, last := g.streams, g.lastCount
+	ok := !g.still() && g.sent != nil && n.RTXSSRC != 0 && g.peer.Open()
+	g.mu.Unlock()
+	if !ok {
+		return 0
+	}
+	for back := uint64(0); done < size && back < 64; back++ {
+		g.mu.Lock()
+		e := g.sent[(last-back)&uint64(len(g.sent)-1)]
+		g.mu.Unlock()
+		if e.count == last-back {
+			done += g.again(e, n, out)
+		}
+	}
+	return done
 }
 
 // KeyFrame asks for a key frame of the layer the leg should be on.
@@ -371,9 +440,37 @@ func (g *Leg) SenderReport() (packets.Report, bool) {
 	since := now - r.at
 	return packets.Report{
 		SSRC: g.streams.SSRC,
-		NTP:  r.NTP + uint64(since/time.Second)<<32 + uint64(since%time.Second)<<32/uint64(time.Second),
+		NTP:  r.ntp(now),
 		RTP:  r.RTP + g.timestamp + uint32(since*time.Duration(g.source.cfg.ClockRate)/time.Second),
 		// Both wrap, as the fields do.
 		Packets: uint32(g.stats.Packets), Octets: uint32(g.stats.Octets),
 	}, true
+}
+
+// ntp is the publisher's time now.
+func (r *report) ntp(now time.Duration) uint64 {
+	since := now - r.at
+	return r.NTP + uint64(since/time.Second)<<32 + uint64(since%time.Second)<<32/uint64(time.Second)
+}
+
+// Times gives the jitter and the round trip that a report block about the leg tells; the round trip is 0 if it cannot be known.
+func (g *Leg) Times(r packets.Reception) (jitter, trip time.Duration) {
+	clock := g.source.cfg.ClockRate
+	jitter = min(time.Duration(r.Jitter)*time.Second/time.Duration(clock), 10*time.Second)
+	g.mu.Lock()
+	layer := g.layer
+	g.mu.Unlock()
+	if layer < 0 || r.LastSR == 0 {
+		return jitter, 0
+	}
+	sr := g.source.layers[layer].report.Load()
+	if sr == nil {
+		return jitter, 0
+	}
+	// RFC 3550 section 6.4.1: both are the middle 32 bits of an NTP time, in 1/65536 s.
+	d := int32(uint32(sr.ntp(g.source.cfg.Now())>>16) - r.LastSR - r.Delay)
+	if d <= 0 || d > 10<<16 {
+		return jitter, 0
+	}
+	return jitter, time.Duration(d) * time.Second >> 16
 }

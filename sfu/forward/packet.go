@@ -81,6 +81,8 @@ func h264Key(b []byte) bool {
 type Peer interface {
 	// Open reports whether packets can be sent: the keys are agreed upon.
 	Open() bool
+	// Numbered reports whether packets should carry a transport-wide number now.
+	Numbered() bool
 }
 
 // Out takes packets that are ready but for sealing. It belongs to one goroutine and keeps packets until it is flushed by its owner.
@@ -88,8 +90,9 @@ type Out interface {
 	// Slot is room for one packet, valid until the next call of Slot or Send.
 	Slot() []byte
 	// Send seals the first n bytes of the slot for to and queues them. roc is the SRTP rollover counter of the packet's stream:
-	// how often its sequence number wrapped (RFC 3711 section 3.3.1).
-	Send(to Peer, n int, roc uint32)
+	// how often its sequence number wrapped (RFC 3711 section 3.3.1). number is where the transport-wide number is to be written, 0
+	// if the packet has none.
+	Send(to Peer, n int, roc uint32, number int)
 }
 
 // Clock is the time since some fixed start.

@@ -62,6 +62,9 @@ type Layer struct {
 	lost     bool // more went missing than can be asked for
 	stats    Stats
 	arrival  reception
+	rate     float64 // bit/s, smoothed
+	rateFrom time.Duration
+	rateSeen uint64 // bytes
 
 	report atomic.Pointer[report] // the publisher's newest sender report
 }
@@ -192,6 +195,7 @@ func (s *Source) Tick() {
 		if l.stats.Packets > 0 && (now-l.last < layerAlive || !s.cfg.Video) {
 			alive |= 1 << i
 		}
+		l.measure(now)
 		ask := (l.wanted || l.lost) && s.cfg.Video && alive&(1<<i) != 0 && now-l.asked >= keyFrameSpacing
 		if ask {
 			l.asked = now
@@ -204,6 +208,55 @@ func (s *Source) Tick() {
 	if s.alive.Swap(alive) != alive {
 		s.retarget()
 	}
+}
+
+// ratePeriod is over how long the rate of a layer is measured.
+const ratePeriod = time.Second
+
+// measure keeps the layer's rate. The caller holds mu.
+func (l *Layer) measure(now time.Duration) {
+	d := now - l.rateFrom
+	if d < ratePeriod {
+		return
+	}
+	rate := float64(8*(l.stats.Bytes-l.rateSeen)) / d.Seconds()
+	if l.rateFrom == 0 || l.rate == 0 {
+		l.rate = rate
+	} else {
+		l.rate += (rate - l.rate) / 2
+	}
+	l.rateFrom, l.rateSeen = now, l.stats.Bytes
+}
+
+// Rates gives what each layer takes now, bit/s; 0 for those that are not sent.
+func (s *Source) Rates() (rates [MaxLayers]int) {
+	alive := s.alive.Load()
+	for i := range s.layers {
+		if alive&(1<<i) != 0 {
+			l := &s.layers[i]
+			l.mu.Lock()
+			rates[i] = int(l.rate)
+			l.mu.Unlock()
+		}
+	}
+	return rates
+}
+
+// Reach describes how the layers that are sent arrive: the largest share lost, and the largest jitter, at the last Reception; false
+// if nothing is sent.
+func (s *Source) Reach() (loss float64, jitter time.Duration, ok bool) {
+	alive := s.alive.Load()
+	for i := range s.layers {
+		if alive&(1<<i) == 0 {
+			continue
+		}
+		l := &s.layers[i]
+		l.mu.Lock()
+		loss, ok = max(loss, l.arrival.share), true
+		jitter = max(jitter, time.Duration(l.arrival.jitter*float64(time.Second)/float64(s.cfg.ClockRate)))
+		l.mu.Unlock()
+	}
+	return loss, jitter, ok
 }
 
 // Lost appends the sequence numbers of layer that the publisher should send again now.
@@ -278,6 +331,7 @@ type reception struct {
 	jitter          float64
 	transit         float64
 	started         bool
+	share           float64 // lost, smoothed over reports
 }
 
 func (r *reception) note(p *Packet, now time.Duration, clock uint32) {
@@ -310,6 +364,7 @@ func (r *reception) report(s *packets.Sequence) packets.Reception {
 		fraction = uint8(min(255, in*256/span))
 	}
 	r.lastExpected, r.lastReceived = expected, r.received
+	r.share += (float64(fraction)/256 - r.share) / 3
 	return packets.Reception{
 		FractionLost: fraction, Lost: uint32(max(0, min(lost, 0x7FFFFF))), Highest: uint32(highest - 1<<16), Jitter: uint32(r.jitter),
 	}

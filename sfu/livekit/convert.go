@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/trunkboard/trunkboard/sfu"
+	"github.com/trunkboard/trunkboard/sfu/congest"
 	"github.com/trunkboard/trunkboard/sfu/livekit/wire"
 )
 
@@ -76,6 +77,11 @@ var reasons = map[sfu.Reason]wire.DisconnectReason{
 	sfu.Shutdown: wire.DisconnectReason_SERVER_SHUTDOWN, sfu.Removed: wire.DisconnectReason_PARTICIPANT_REMOVED,
 	sfu.RoomClosed: wire.DisconnectReason_ROOM_DELETED, sfu.Failed: wire.DisconnectReason_STATE_MISMATCH,
 	sfu.TimedOut: wire.DisconnectReason_CONNECTION_TIMEOUT,
+}
+
+var qualities = map[congest.Quality]wire.ConnectionQuality{
+	congest.Poor: wire.ConnectionQuality_POOR, congest.Good: wire.ConnectionQuality_GOOD,
+	congest.Excellent: wire.ConnectionQuality_EXCELLENT, congest.Lost: wire.ConnectionQuality_LOST,
 }
 
 func participant(i sfu.Info) *wire.ParticipantInfo {
@@ -177,6 +183,20 @@ func (s *session) convert(e sfu.Event) *wire.SignalResponse {
 		return &wire.SignalResponse{Message: &wire.SignalResponse_SubscribedQualityUpdate{SubscribedQualityUpdate: &wire.SubscribedQualityUpdate{
 			TrackSid: e.SID, SubscribedQualities: q, SubscribedCodecs: []*wire.SubscribedCodec{{Codec: name, Qualities: q}},
 		}}}
+	case sfu.StreamState:
+		state := wire.StreamState_ACTIVE
+		if e.Paused {
+			state = wire.StreamState_PAUSED
+		}
+		return &wire.SignalResponse{Message: &wire.SignalResponse_StreamStateUpdate{StreamStateUpdate: &wire.StreamStateUpdate{
+			StreamStates: []*wire.StreamStateInfo{{ParticipantSid: e.Publisher, TrackSid: e.SID, State: state}},
+		}}}
+	case sfu.Qualities:
+		m := &wire.ConnectionQualityUpdate{}
+		for _, q := range e.Changed {
+			m.Updates = append(m.Updates, &wire.ConnectionQualityInfo{ParticipantSid: q.SID, Quality: qualities[q.Quality], Score: float32(q.Score)})
+		}
+		return &wire.SignalResponse{Message: &wire.SignalResponse_ConnectionQuality{ConnectionQuality: m}}
 	case sfu.Subscribed:
 		return &wire.SignalResponse{Message: &wire.SignalResponse_TrackSubscribed{TrackSubscribed: &wire.TrackSubscribed{TrackSid: e.SID}}}
 	case sfu.Gone:

@@ -130,6 +130,11 @@ func (p RTCP) NACK(to []uint16) (ssrc uint32, sequences []uint16, ok bool) {
 	return ssrc, to, true
 }
 
+// TransportFeedback gives the body of a transport-wide feedback message.
+func (p RTCP) TransportFeedback() (body []byte, ok bool) {
+	return p.Body, p.Type == TransportFB && p.Count == fbTransportCC
+}
+
 // WantsKeyFrame calls each for the streams that a picture loss indication or full intra request names.
 func (p RTCP) WantsKeyFrame(each func(ssrc uint32)) {
 	switch {

@@ -132,3 +132,58 @@ func PutHeader(b []byte, marker, padding bool, payloadType uint8, sequence uint1
 	binary.BigEndian.PutUint32(b[4:], timestamp)
 	binary.BigEndian.PutUint32(b[8:], ssrc)
 }
+
+// PutElements writes a header extension after the fixed header at the start of b: the transport-wide number, to be filled in, under
+// the number transport, and dependency's bytes under the number of the dependency descriptor; an element whose number is 0 is left
+// out. It gives the size of the header and where the transport-wide number stands, 0 if nowhere. Two-byte elements are used only
+// where one-byte ones cannot hold them (RFC 8285 section 4.2).
+func PutElements(b []byte, transport, descriptor uint8, dependency []byte) (size, number int) {
+	if len(dependency) == 0 {
+		descriptor = 0
+	}
+	if transport == 0 && descriptor == 0 {
+		return HeaderSize, 0
+	}
+	at, profile, two := HeaderSize+4, uint16(oneByteProfile), false
+	if len(dependency) > 16 || transport > 14 || descriptor > 14 {
+		profile, two = twoByteProfile, true
+	}
+	element := func(id uint8, n int) {
+		if two {
+			b[at], b[at+1] = id, byte(n)
+			at += 2
+		} else {
+			b[at] = id<<4 | byte(n-1)
+			at++
+		}
+	}
+	if transport != 0 {
+		element(transport, 2)
+		number = at
+		b[at], b[at+1] = 0, 0
+		at += 2
+	}
+	if descriptor != 0 {
+		element(descriptor, len(dependency))
+		at += copy(b[at:], dependency)
+	}
+	for at%4 != 0 {
+		b[at] = 0
+		at++
+	}
+	b[0] |= 0x10
+	binary.BigEndian.PutUint16(b[HeaderSize:], profile)
+	binary.BigEndian.PutUint16(b[HeaderSize+2:], uint16((at-HeaderSize-4)/4))
+	return at, number
+}
+
+// ElementsSize is the most that PutElements writes for a dependency descriptor of n bytes.
+func ElementsSize(n int) int { return 4 + 4 + 2 + n + 3 }
+
+// HeaderLength is the length of the header of a packet that we have written: the fixed part and the extension.
+func HeaderLength(b []byte) int {
+	if b[0]&0x10 == 0 {
+		return HeaderSize
+	}
+	return HeaderSize + 4 + 4*int(binary.BigEndian.Uint16(b[HeaderSize+2:]))
+}

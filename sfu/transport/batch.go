@@ -3,6 +3,8 @@
 package transport
 
 import (
+	"encoding/binary"
+
 	"github.com/trunkboard/trunkboard/sfu/forward"
 	"github.com/trunkboard/trunkboard/sfu/packets"
 )
@@ -62,7 +64,7 @@ func (b *Batch) Slot() []byte {
 }
 
 // Send implements forward.Out.
-func (b *Batch) Send(to forward.Peer, n int, roc uint32) {
+func (b *Batch) Send(to forward.Peer, n int, roc uint32, number int) {
 	s, ok := to.(*Session)
 	if !ok {
 		return
@@ -70,6 +72,9 @@ func (b *Batch) Send(to forward.Peer, n int, roc uint32) {
 	seal, path := s.sealer.Load(), s.path.Load()
 	if seal == nil || path == nil {
 		return
+	}
+	if number > 0 {
+		binary.BigEndian.PutUint16(b.arena[b.pos+number:], s.Path.Sent(n+maxOverhead, s.t.Now()))
 	}
 	size := seal.seal(b.arena[b.pos:b.pos+slotSize], n, roc, &b.scratch)
 	if b.n > 0 {

@@ -81,10 +81,10 @@ func newSealer(profile dtls.SRTPProtectionProfile, key, salt []byte) (*sealer, e
 	return nil, fmt.Errorf("transport: SRTP profile %v is not supported", profile)
 }
 
-// seal encrypts the packet of n bytes at the start of b, whose header is the fixed one, and gives its new length. b has room for
+// seal encrypts the packet of n bytes at the start of b, whose header is our own, without CSRCs, and gives its new length. b has room for
 // maxOverhead bytes more.
 func (s *sealer) seal(b []byte, n int, roc uint32, x *scratch) int {
-	const h = packets.HeaderSize
+	h := packets.HeaderLength(b)
 	if s.aead != nil {
 		// RFC 7714 section 8.1: two zero bytes, SSRC, ROC, SEQ, xored with the salt.
 		x.nonce[0], x.nonce[1] = s.salt[0], s.salt[1]

@@ -12,6 +12,7 @@ import (
 	"github.com/pion/rtp"
 	"github.com/pion/sctp"
 	"github.com/pion/srtp/v3"
+	"github.com/trunkboard/trunkboard/sfu/congest"
 	"github.com/trunkboard/trunkboard/sfu/forward"
 )
 
@@ -38,8 +39,12 @@ const (
 
 // Session is the transport of one peer connection. It implements forward.Peer.
 type Session struct {
-	t       *Transport
-	handler Handler
+	// Path is what is known of the way to the client.
+	Path congest.Estimator
+
+	t        *Transport
+	handler  Handler
+	numbered atomic.Bool
 
 	// Guarded by t.mu.
 	name, password string // our ICE credentials
@@ -87,6 +92,7 @@ func (t *Transport) Open(h Handler) (*Session, error) {
 	s := &Session{t: t, handler: h, name: token(8), password: token(24), streams: map[uint32]struct{}{}, channels: map[string]*channel{}}
 	s.ctx, s.cancel = context.WithCancel(t.ctx)
 	s.handshake = newInbox(s)
+	s.numbered.Store(true)
 	s.seen.Store(int64(t.Now()))
 	if err := t.add(s); err != nil {
 		s.cancel()
@@ -169,6 +175,16 @@ func (s *Session) learn(a netip.AddrPort) {
 
 // Open implements forward.Peer.
 func (s *Session) Open() bool { return s.sealer.Load() != nil }
+
+// Numbered implements forward.Peer; Listen sets it.
+func (s *Session) Numbered() bool { return s.numbered.Load() }
+
+// Listen looks whether feedback from the client is wanted. It is called now and then.
+func (s *Session) Listen() {
+	if now := s.Path.Listening(s.t.Now()); now != s.numbered.Load() {
+		s.numbered.Store(now)
+	}
+}
 
 // Silent is how long the client has not been heard.
 func (s *Session) Silent() time.Duration { return s.t.Now() - time.Duration(s.seen.Load()) }

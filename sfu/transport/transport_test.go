@@ -196,7 +196,7 @@ func TestMediaAndDataFlowBothWays(t *testing.T) {
 					p := b.Slot()
 					packets.PutHeader(p, i == 3, false, 96, uint16(i+1), 90, 1001)
 					copy(p[packets.HeaderSize:], bytes.Repeat([]byte{byte(i)}, size))
-					b.Send(s, packets.HeaderSize+size, 0)
+					b.Send(s, packets.HeaderSize+size, 0, 0)
 				}
 			})
 			for i, size := range []int{1000, 1000, 1000, 400} {

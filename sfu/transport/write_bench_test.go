@@ -56,7 +56,7 @@ func BenchmarkWrite(b *testing.B) {
 						p := out.Slot()
 						packets.PutHeader(p, false, false, 96, uint16(sn)+uint16(i), 90, 1001)
 						copy(p[packets.HeaderSize:], payload)
-						out.Send(s, packets.HeaderSize+c.len, sn>>16)
+						out.Send(s, packets.HeaderSize+c.len, sn>>16, 0)
 					}
 				}
 				out.Flush()

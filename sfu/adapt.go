@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sfu
+
+import (
+	"time"
+
+	"github.com/trunkboard/trunkboard/sfu/congest"
+	"github.com/trunkboard/trunkboard/sfu/forward"
+	"github.com/trunkboard/trunkboard/sfu/transport"
+)
+
+// How what is sent follows what the path to a subscriber carries.
+const (
+	probeTime    = 150 * time.Millisecond
+	probeStep    = 5 * time.Millisecond
+	probeEcho    = 700 * time.Millisecond // until what came of a probe is known
+	probeAfter   = 3 * time.Second        // after a change, and between probes; doubled after each that failed
+	probeAtMost  = 30 * time.Second
+	probeSurplus = 1.1
+	audioShare   = 60_000 // bit/s kept for each sound
+	riseAfter    = 2 * time.Second
+)
+
+// adaption is the state of one receiving connection. It is guarded by the room's lock.
+type adaption struct {
+	limited bool          // the path was limited when it was last looked at
+	changed time.Duration // last time something was taken away
+	probing bool
+	probed  time.Duration // end of the last probe
+	wait    time.Duration // until the next
+}
+
+// adapt gives each video track that p receives the layer for which there is room. The caller holds the room's lock.
+func (p *Participant) adapt() {
+	c := p.receiving
+	if !c.session.Open() {
+		return
+	}
+	c.session.Listen()
+	now := p.room.engine.cfg.Transport.Now()
+	rate, limited := c.session.Path.Limited()
+	a := &c.adaption
+	if !limited {
+		if a.limited {
+			a.limited = false
+			p.room.engine.log.Debug("the path to a subscriber is wide again", "participant", p.sid)
+			for _, s := range p.subscriptions {
+				p.allow(s, forward.MaxLayers-1)
+			}
+		}
+		return
+	}
+	if !a.limited {
+		a.limited = true
+		p.room.engine.log.Debug("the path to a subscriber is limited", "participant", p.sid, "rate", rate, "loss", c.session.Path.Loss())
+	}
+	var subs []*Subscription
+	var demands []congest.Demand
+	asked := 0
+	for _, s := range p.ordered() {
+		if !s.track.info.Video {
+			rate, asked = rate-audioShare, asked+audioShare
+			continue
+		}
+		if !s.bound {
+			continue
+		}
+		d := congest.Demand{Wanted: s.leg.Wanted(), Now: min(s.leg.Allowed(), s.leg.Wanted()), Rate: s.track.source.Rates()}
+		if s.track.info.Source == "screen_share" {
+			d.Priority = 1
+		}
+		for l := min(d.Wanted, forward.MaxLayers-1); l >= 0; l-- {
+			if d.Rate[l] > 0 {
+				asked += d.Rate[l]
+				break
+			}
+		}
+		subs, demands = append(subs, s), append(demands, d)
+	}
+	c.session.Path.Asked(asked, now)
+	out := congest.Allocate(rate, demands)
+	for i, s := range subs {
+		before := s.leg.Allowed()
+		if demands[i].Wanted < 0 || out[i] == before || out[i] == demands[i].Wanted && before >= out[i] {
+			continue
+		}
+		if out[i] < before {
+			a.changed = now
+		} else if now-a.changed < riseAfter {
+			continue // it has just become narrower
+		}
+		p.allow(s, out[i])
+	}
+	if next := congest.Next(demands, out); next > 0 {
+		p.seekMore(max(0, rate), next, now)
+	}
+}
+
+// allow lets a track have layers up to layer, and tells the subscriber if it stops or goes on.
+func (p *Participant) allow(s *Subscription, layer int) {
+	before := s.leg.Allowed()
+	s.leg.Allow(layer)
+	if (before < 0) != (layer < 0) {
+		p.observer.Tell(StreamState{Publisher: s.track.publisher.sid, SID: s.track.info.SID, Paused: layer < 0})
+	}
+}
+
+// ordered lists the subscriptions in the order in which the tracks were published, so that it does not change from look to look.
+func (p *Participant) ordered() (out []*Subscription) {
+	for _, o := range p.room.order {
+		for _, t := range o.order {
+			if s := p.subscriptions[t.info.SID]; s != nil {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
+
+// seekMore sends, for a moment, as much as the next step up would take, to see whether it comes through.
+func (p *Participant) seekMore(rate, next int, now time.Duration) {
+	c := p.receiving
+	a := &c.adaption
+	if a.wait == 0 {
+		a.wait = probeAfter
+	}
+	if a.probing || rate >= next || now-max(a.probed, a.changed) < a.wait {
+		return
+	}
+	var legs []*forward.Leg
+	for _, s := range p.subscriptions {
+		if s.bound && s.track.info.Video {
+			legs = append(legs, s.leg)
+		}
+	}
+	if len(legs) == 0 {
+		return
+	}
+	a.probing = true
+	target := int(probeSurplus * float64(next))
+	e := p.room.engine
+	e.wait.Go(func() {
+		found := e.probe(c.session, legs, target, max(target/8, target-rate))
+		p.room.mu.Lock()
+		defer p.room.mu.Unlock()
+		a.probing, a.probed = false, e.cfg.Transport.Now()
+		if found {
+			a.wait = probeAfter
+		} else {
+			a.wait = min(2*a.wait, probeAtMost)
+		}
+	})
+}
+
+// probe sends extra bit/s beside what is sent anyway, and reports whether target bit/s came through.
+func (e *Engine) probe(s *transport.Session, legs []*forward.Leg, target, extra int) bool {
+	t := e.cfg.Transport
+	tick := time.NewTicker(probeStep)
+	defer tick.Stop()
+	start, sent := t.Now(), 0
+	s.Path.StartProbe(target)
+	for i := 0; ; i++ {
+		d := t.Now() - start
+		if d > probeTime {
+			break
+		}
+		t.Do(func(b *transport.Batch) {
+			for tries := 0; sent < int(float64(extra)/8*(d+probeStep).Seconds()) && tries < len(legs); tries++ {
+				sent += legs[(i+tries)%len(legs)].Pad(int(float64(extra)/8*(d+probeStep).Seconds())-sent, b)
+			}
+		})
+		if !e.sleep(tick.C) {
+			return false
+		}
+	}
+	s.Path.EndProbe(t.Now())
+	echo := time.NewTimer(probeEcho)
+	defer echo.Stop()
+	if !e.sleep(echo.C) {
+		return false
+	}
+	return s.Path.ProbeResult(t.Now())
+}
+
+// sleep waits for c; false when the engine is closed.
+func (e *Engine) sleep(c <-chan time.Time) bool {
+	select {
+	case <-c:
+		return true
+	case <-e.ctx.Done():
+		return false
+	}
+}

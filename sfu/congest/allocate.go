@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package congest
+
+import "slices"
+
+// MaxLayers is the number of layers a demand may have.
+const MaxLayers = 3
+
+// Demand is a video track that a client would like to receive.
+type Demand struct {
+	Wanted   int            // highest layer the client has a use for, -1 for none
+	Now      int            // what it may have now, -1 for nothing
+	Rate     [MaxLayers]int // bit/s of each layer; 0 for one that does not exist
+	Priority int            // higher is served first
+}
+
+// upgradeRoom is how much more than its share must be there before a track gets a higher layer than it has: without it, layers
+// would change with every breath of the estimate.
+const upgradeRoom = 1.15
+
+// Allocate shares rate bit/s among demands: it gives the layer for each, or -1 where there is nothing left and the track is paused.
+// All get their lowest layer first, by priority and then in their order, then each in turn a higher one. The first one always gets
+// something: a picture that moves badly says more than none.
+func Allocate(rate int, demands []Demand) []int {
+	out := make([]int, len(demands))
+	order := make([]int, 0, len(demands))
+	for i := range demands {
+		out[i] = -1
+		if demands[i].Wanted >= 0 {
+			order = append(order, i)
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return demands[b].Priority - demands[a].Priority })
+	left := float64(rate)
+	for first, i := range order {
+		layer, cost := demands[i].step(-1)
+		if layer < 0 {
+			out[i] = demands[i].Wanted // nothing is known of it yet
+			continue
+		}
+		if first == 0 || demands[i].fits(layer, cost, left) {
+			out[i], left = layer, left-float64(cost)
+		}
+	}
+	for raised := true; raised; {
+		raised = false
+		for _, i := range order {
+			d := &demands[i]
+			if out[i] < 0 {
+				continue
+			}
+			layer, cost := d.step(out[i])
+			if layer < 0 || !d.fits(layer, cost, left) {
+				continue
+			}
+			out[i], left, raised = layer, left-float64(cost), true
+		}
+	}
+	return out
+}
+
+// step gives the next higher layer than from that exists and is wanted, and what it costs more; -1 if there is none.
+func (d *Demand) step(from int) (layer, cost int) {
+	have := 0
+	if from >= 0 {
+		have = d.Rate[from]
+	}
+	for l := from + 1; l <= min(d.Wanted, MaxLayers-1); l++ {
+		if d.Rate[l] > 0 {
+			return l, max(0, d.Rate[l]-have)
+		}
+	}
+	// A client that wants less than the lowest layer there is gets that one.
+	if from < 0 {
+		for l := max(0, d.Wanted+1); l < MaxLayers; l++ {
+			if d.Rate[l] > 0 {
+				return l, d.Rate[l]
+			}
+		}
+	}
+	return -1, 0
+}
+
+func (d *Demand) fits(layer, cost int, left float64) bool {
+	if layer > d.Now {
+		return upgradeRoom*float64(cost) <= left
+	}
+	return float64(cost) <= left
+}
+
+// Next is the smallest rate at which some demand would get more than out gives it; 0 if all have what they want.
+func Next(demands []Demand, out []int) int {
+	total, next := 0, 0
+	for i := range demands {
+		d := &demands[i]
+		if out[i] >= 0 {
+			total += d.Rate[out[i]]
+		}
+		if d.Wanted < 0 {
+			continue
+		}
+		if layer, cost := d.step(out[i]); layer >= 0 && (next == 0 || cost < next) {
+			next = cost
+		}
+	}
+	if next == 0 {
+		return 0
+	}
+	return int(float64(total) + upgradeRoom*float64(next))
+}
