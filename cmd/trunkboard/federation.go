@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"crypto/x509"
 	"fmt"
 	"net/http"
@@ -15,11 +16,10 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/signalling"
-	"github.com/trunkboard/trunkboard/signalling/limit"
 )
 
-// openFederation makes what other servers speak with; nil when federation is off.
-func (a *App) openFederation(store *storage.Store, room *rooms.Service, acc *accounts.Service, clock signalling.Clock, limiter *limit.Limiter) (*fedapi.API, error) {
+// openFederation makes what speaks with other servers; nil when federation is off.
+func (a *App) openFederation(store *storage.Store, room *rooms.Service, acc *accounts.Service, clock signalling.Clock) (*federation.Service, error) {
 	if !a.cfg.Federation.Enabled {
 		return nil, nil
 	}
@@ -33,13 +33,26 @@ func (a *App) openFederation(store *storage.Store, room *rooms.Service, acc *acc
 			Allow: f.AllowPrivate, Roots: roots, AllowServers: f.AllowServers, DenyServers: f.DenyServers, Notaries: f.KeyServers, DenyKeys: f.DenyKeys,
 		},
 		Store: store, Rooms: room, Clock: clock, Log: a.log.With("part", "federation"), DNS: a.dns,
+		Exists: func(ctx context.Context, user string) (bool, error) {
+			u, err := acc.User(ctx, user)
+			if err != nil && signalling.AsError(err).Code == "M_NOT_FOUND" {
+				return false, nil
+			}
+			return !u.Deactivated, err
+		},
 	})
 	a.running = append(a.running, component{name: "federation", run: service.Run})
-	version, _, _ := build()
-	return fedapi.New(fedapi.Deps{
-		Version: version, TrustedProxies: a.cfg.Listen.TrustedProxies, Log: a.log.With("part", "federation"), Limiter: limiter, Metrics: a.meters.registry,
-		Federation: service, Accounts: acc, Rooms: room,
-	}), nil
+	return service, nil
+}
+
+// serverAPI is what other servers ask; nil when federation is off.
+func (a *App) serverAPI(service *federation.Service, d fedapi.Deps) *fedapi.API {
+	if service == nil {
+		return nil
+	}
+	d.Version, _, _ = build()
+	d.TrustedProxies, d.Log, d.Metrics, d.Federation = a.cfg.Listen.TrustedProxies, a.log.With("part", "federation"), a.meters.registry, service
+	return fedapi.New(d)
 }
 
 // authorities are the system's and those of a PEM file; nil, which stands for the system's, without a file.

@@ -14,6 +14,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/delayed"
 	"github.com/trunkboard/trunkboard/homeserver/e2ee"
 	"github.com/trunkboard/trunkboard/homeserver/event"
+	"github.com/trunkboard/trunkboard/homeserver/fedapi"
 	"github.com/trunkboard/trunkboard/homeserver/mail"
 	"github.com/trunkboard/trunkboard/homeserver/media"
 	"github.com/trunkboard/trunkboard/homeserver/notices"
@@ -60,7 +61,15 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	}
 	room.UseProfiles(acc.NameAndAvatar)
 	room.UseInvitePolicy(acc.MayInvite)
-	keys := e2ee.New(store, a.cfg.ServerName, a.log.With("part", "e2ee"), e2ee.Deps{Rooms: room, Clock: clock})
+	others, err := a.openFederation(store, room, acc, clock)
+	if err != nil {
+		return nil, err
+	}
+	var remote e2ee.Remote // no interface around a nil pointer, here and below
+	if others != nil {
+		remote = others
+	}
+	keys := e2ee.New(store, a.cfg.ServerName, a.log.With("part", "e2ee"), e2ee.Deps{Rooms: room, Clock: clock, Remote: remote})
 	here, err := a.openPresence(clock)
 	if err != nil {
 		return nil, err
@@ -127,14 +136,15 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	if a.cfg.Media.Previews {
 		links = preview.New(files, "@_preview:"+a.cfg.ServerName, a.cfg.Media.PreviewAllow, clock)
 	}
-	var ice clientapi.ICEIssuer // no interface around a nil pointer
+	var ice clientapi.ICEIssuer
 	if a.relay != nil {
 		ice = a.relay
 	}
 	limiter := limit.New(clock, rates(a.cfg.Limits), 0)
-	servers, err := a.openFederation(store, room, acc, clock, limiter)
-	if err != nil {
-		return nil, err
+	var servers clientapi.Servers
+	if others != nil {
+		servers = others
+		files.UseRemote(others)
 	}
 	users := clientapi.New(clientapi.Deps{
 		Config: clientapi.Config{
@@ -161,8 +171,9 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		Presence: here,
 		ICE:      ice,
 		Focus:    groups,
+		Servers:  servers,
 	})
-	return withServers(servers, users), nil
+	return withServers(a.serverAPI(others, fedapi.Deps{Limiter: limiter, Accounts: acc, Rooms: room, E2EE: keys, Media: files}), users), nil
 }
 
 // openPresence keeps presence in this process, or shares it with the other nodes.

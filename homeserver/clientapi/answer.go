@@ -91,7 +91,10 @@ func writeError(w http.ResponseWriter, e *signalling.Error) {
 // refuse writes err and gives the status. What is not a refusal is logged, once, with a request id that the client sees too.
 func (a *API) refuse(w http.ResponseWriter, hr *http.Request, err error) int {
 	e := signalling.AsError(err)
-	if e.Status >= http.StatusInternalServerError {
+	switch {
+	case e.Status == http.StatusBadGateway: // somebody else's failure
+		a.Log.Info("another server did not do its part", "method", hr.Method, "route", hr.Pattern, "err", err)
+	case e.Status >= http.StatusInternalServerError:
 		if id := a.logInternal(hr, err); id != "" {
 			w.Header().Set("X-Request-Id", id)
 		}

@@ -73,6 +73,7 @@ type Deps struct {
 	Push     *push.Service
 	ICE      ICEIssuer      // TURN credentials; nil: clients are told of no TURN server
 	Focus    *focus.Service // the way into our SFU; nil: clients are told of none
+	Servers  Servers        // nil: rooms and users of other servers cannot be reached
 
 	E2EE     *e2ee.Service // needs Accounts
 	Rooms    *rooms.Service

@@ -42,6 +42,10 @@ func (a *API) alias(r *Request) (string, error) {
 
 func (a *API) getAlias(r *Request) (any, error) {
 	s := r.PathValue("alias")
+	if strings.HasPrefix(s, "#") && a.elsewhere(s) {
+		id, servers, err := a.Servers.Directory(r.Context(), s)
+		return map[string]any{"room_id": id, "servers": servers}, err
+	}
 	id, _, err := a.Rooms.ResolveAlias(r.Context(), s)
 	if err != nil {
 		return nil, err
@@ -51,8 +55,8 @@ func (a *API) getAlias(r *Request) (any, error) {
 		return nil, err
 	}
 	servers := []string{a.Config.ServerName}
-	for _, x := range room.Head().Servers() {
-		if x != a.Config.ServerName && len(servers) < 50 {
+	for _, x := range room.Servers() {
+		if len(servers) < 50 {
 			servers = append(servers, x)
 		}
 	}
@@ -195,12 +199,26 @@ func (a *API) publicRooms(r *Request) (any, error) {
 	if s := r.Param("server"); s != "" {
 		in.Server = s
 	}
-	if in.Server != "" && in.Server != a.Config.ServerName {
-		return nil, signalling.NotFound("the room directory of %s cannot be reached from here", in.Server)
-	}
 	limit := int64(100)
 	if in.Limit != nil && *in.Limit > 0 {
 		limit = min(*in.Limit, 500)
+	}
+	if in.Server != "" && in.Server != a.Config.ServerName {
+		if a.Servers == nil {
+			return nil, signalling.NotFound("the room directory of %s cannot be reached from here", in.Server)
+		}
+		ask := map[string]any{"limit": limit, "filter": map[string]any{"generic_search_term": in.Filter.Term}}
+		if in.Since != "" {
+			ask["since"] = in.Since
+		}
+		if in.Filter.Types != nil {
+			ask["filter"] = map[string]any{"generic_search_term": in.Filter.Term, "room_types": in.Filter.Types}
+		}
+		body, err := encode(ask)
+		if err != nil {
+			return nil, err
+		}
+		return a.Servers.PublicRooms(r.Context(), in.Server, body)
 	}
 	return a.Rooms.Directory(r.Context(), in.Filter.Term, in.Filter.Types, in.Since, int(limit))
 }

@@ -214,7 +214,16 @@ func (a *API) sendMember(r *Request, target string, content json.RawMessage) (an
 			return nil, err
 		}
 	}
-	if err := a.Rooms.SetMembership(r.Context(), r.PathValue("room"), r.UserID, r.DeviceID, target, m, "", content); err != nil {
+	var err error
+	switch {
+	case m == "invite":
+		err = a.inviteUser(r, r.PathValue("room"), target, "", content)
+	case target == r.UserID && m != "ban":
+		err = a.changeMembership(r, r.PathValue("room"), nil, m, "", content)
+	default:
+		err = a.Rooms.SetMembership(r.Context(), r.PathValue("room"), r.UserID, r.DeviceID, target, m, "", content)
+	}
+	if err != nil {
 		return nil, err
 	}
 	room, err := a.Rooms.Room(r.Context(), r.PathValue("room"))

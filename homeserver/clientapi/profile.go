@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
+	"github.com/trunkboard/trunkboard/homeserver/event"
 	"github.com/trunkboard/trunkboard/signalling"
 )
 
@@ -15,14 +16,23 @@ func (a *API) routesProfile() {
 		return
 	}
 	a.route("GET /_matrix/client/v3/profile/{userID}", Open, "requests", func(r *Request) (any, error) {
+		if user := r.PathValue("userID"); a.elsewhere(user) && event.ServerOf(user) != "" {
+			return a.Servers.Profile(r.Context(), user, "")
+		}
 		return a.Accounts.Profile(r.Context(), r.PathValue("userID"))
 	})
 	a.route("GET /_matrix/client/v3/profile/{userID}/{field}", Open, "requests", func(r *Request) (any, error) {
-		p, err := a.Accounts.Profile(r.Context(), r.PathValue("userID"))
+		var p accounts.Profile
+		var err error
+		field := r.PathValue("field")
+		if user := r.PathValue("userID"); a.elsewhere(user) && event.ServerOf(user) != "" {
+			p, err = a.Servers.Profile(r.Context(), user, field)
+		} else {
+			p, err = a.Accounts.Profile(r.Context(), user)
+		}
 		if err != nil {
 			return nil, err
 		}
-		field := r.PathValue("field")
 		value, ok := p[field]
 		switch {
 		case ok:

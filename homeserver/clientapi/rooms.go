@@ -55,7 +55,7 @@ func (a *API) createRoom(r *Request) (any, error) {
 	}
 	o := rooms.Options{
 		Creator: r.UserID, Preset: in.Preset, Name: in.Name, Topic: in.Topic, Invite: in.Invite, Direct: in.Direct,
-		Create: null(in.Creation), PowerOverride: null(in.Power), Initial: in.Initial,
+		Create: null(in.Creation), PowerOverride: null(in.Power), Initial: in.Initial, LocalInvites: a.Servers != nil,
 	}
 	switch in.Visibility {
 	case "", "private":
@@ -91,6 +91,7 @@ func (a *API) createRoom(r *Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.inviteElsewhere(r, id, in.Invite, in.Direct)
 	return map[string]string{"room_id": id}, nil
 }
 
@@ -100,19 +101,6 @@ func null(m json.RawMessage) json.RawMessage {
 		return nil
 	}
 	return m
-}
-
-// roomID is the room of the path, where it may be an alias.
-func (a *API) roomID(r *Request) (string, error) {
-	id := r.PathValue("room")
-	switch {
-	case strings.HasPrefix(id, "!"):
-		return id, nil
-	case strings.HasPrefix(id, "#"):
-		room, _, err := a.Rooms.ResolveAlias(r.Context(), id)
-		return room, err
-	}
-	return "", signalling.InvalidParam("%q is neither a room id nor a room alias", id)
 }
 
 // maxJoinContent bounds what a client may add to its own member event.
@@ -149,7 +137,7 @@ func (a *API) joinRoom(r *Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, err := a.roomID(r)
+	id, via, err := a.resolve(r, r.PathValue("room"))
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +146,7 @@ func (a *API) joinRoom(r *Request) (any, error) {
 			return nil, err
 		}
 	}
-	if err := a.Rooms.SetMembership(r.Context(), id, r.UserID, r.DeviceID, r.UserID, "join", reason, extra); err != nil {
+	if err := a.changeMembership(r, id, via, "join", reason, extra); err != nil {
 		return nil, err
 	}
 	return map[string]string{"room_id": id}, nil
@@ -192,11 +180,11 @@ func (a *API) knockRoom(r *Request) (any, error) {
 	if err := r.DecodeIfAny(&in); err != nil {
 		return nil, err
 	}
-	id, err := a.roomID(r)
+	id, via, err := a.resolve(r, r.PathValue("room"))
 	if err != nil {
 		return nil, err
 	}
-	if err := a.Rooms.SetMembership(r.Context(), id, r.UserID, r.DeviceID, r.UserID, "knock", in.Reason, nil); err != nil {
+	if err := a.changeMembership(r, id, via, "knock", in.Reason, nil); err != nil {
 		return nil, err
 	}
 	return map[string]string{"room_id": id}, nil
@@ -212,7 +200,7 @@ func (a *API) leaveRoom(r *Request) (any, error) {
 	if err := a.mayLeave(r, r.PathValue("room")); err != nil {
 		return nil, err
 	}
-	return nil, a.Rooms.SetMembership(r.Context(), r.PathValue("room"), r.UserID, r.DeviceID, r.UserID, "leave", in.Reason, nil)
+	return nil, a.changeMembership(r, r.PathValue("room"), nil, "leave", in.Reason, nil)
 }
 
 func (a *API) upgradeRoom(r *Request) (any, error) {
@@ -269,6 +257,9 @@ func (a *API) memberChange(what string) Handler {
 			if what == "kick" && banned {
 				return nil, signalling.Forbidden("%s is banned from this room; lift the ban instead", in.UserID)
 			}
+		}
+		if membership == "invite" {
+			return nil, a.inviteUser(r, id, in.UserID, in.Reason, nil)
 		}
 		return nil, a.Rooms.SetMembership(r.Context(), id, r.UserID, r.DeviceID, in.UserID, membership, in.Reason, nil)
 	}

@@ -29,11 +29,17 @@ func (a *API) routesSummary() {
 }
 
 func (a *API) summary(r *Request) (any, error) {
-	id, err := a.roomID(r)
+	id, via, err := a.resolve(r, r.PathValue("room"))
 	if err != nil {
 		return nil, err
 	}
 	s, err := a.Rooms.Summarise(r.Context(), id, r.UserID)
+	if err == rooms.ErrNoRoom && a.Servers != nil && r.UserID != "" {
+		if far, ferr := a.Servers.Space(r.Context(), id, via, false); ferr == nil {
+			far.Room.Membership = "leave"
+			return far.Room.Summary, nil
+		}
+	}
 	if err == rooms.ErrNoRoom {
 		err = signalling.NotFound("there is no such room, or you may not know of it")
 	}

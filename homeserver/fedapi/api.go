@@ -23,7 +23,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
+	"github.com/trunkboard/trunkboard/homeserver/e2ee"
 	"github.com/trunkboard/trunkboard/homeserver/federation"
+	"github.com/trunkboard/trunkboard/homeserver/media"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/signalling"
 )
@@ -43,6 +45,8 @@ type Deps struct {
 	Federation     *federation.Service
 	Accounts       *accounts.Service
 	Rooms          *rooms.Service
+	E2EE           *e2ee.Service  // nil: nothing is told of devices
+	Media          *media.Service // nil: no files
 }
 
 // API serves /_matrix/federation and /_matrix/key. It must see the request as it came: what a server has signed is the path as it was
@@ -72,6 +76,11 @@ func New(d Deps) *API {
 	}
 	for _, routes := range []func(){
 		a.routesKeys,
+		a.routesMembers,
+		a.routesGraph,
+		a.routesQueries,
+		a.routesUsers,
+		a.routesMedia,
 	} {
 		routes()
 	}

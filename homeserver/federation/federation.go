@@ -21,7 +21,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/trunkboard/trunkboard/homeserver/event"
+	"golang.org/x/sync/singleflight"
+
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/signalling"
@@ -45,6 +46,9 @@ type Deps struct {
 	Clock  signalling.Clock
 	Log    *slog.Logger
 	DNS    DNS // nil: the system's resolver
+
+	Exists func(ctx context.Context, user string) (bool, error) // whether a local user may be invited; nil: everybody
+	Alive  func(server string)                                  // told of servers that show life; may be nil
 }
 
 // Service is federation of one server.
@@ -53,6 +57,11 @@ type Service struct {
 	Client *Client
 	Keys   *Keys
 	server string
+
+	entering singleflight.Group // by room and user
+	txns     singleflight.Group // by origin and transaction id
+	lanes    *lanes
+	edus     map[string]EDUHandler
 }
 
 // New makes the service; Run has to work for it.
@@ -60,7 +69,8 @@ func New(d Deps) *Service {
 	if d.DNS == nil {
 		d.DNS = net.DefaultResolver
 	}
-	s := &Service{Deps: d, server: d.Rooms.Server()}
+	s := &Service{Deps: d, server: d.Rooms.Server(), edus: map[string]EDUHandler{}}
+	s.lanes = newLanes(func(ctx context.Context, j *job) { j.results, j.failed = s.place(ctx, j.origin, j.room, j.events) })
 	s.Client = newClient(d, s.Permits)
 	s.Keys = newKeys(d, s.Client)
 	return s
@@ -75,6 +85,7 @@ const (
 // Run tidies up until ctx ends, then closes the connections.
 func (s *Service) Run(ctx context.Context) error {
 	defer s.Client.close()
+	defer s.lanes.close()
 	for {
 		if err := s.Store.Write(ctx, func(tx *storage.Tx) error {
 			return tx.PruneFederationTxns(s.Clock.Now().Add(-txnLife).UnixMilli())
@@ -116,15 +127,4 @@ func named(list []string, host string) bool {
 		}
 		return p == host
 	})
-}
-
-// VerifyEvent checks the signatures that e must have, as of the time that it says it was made. Errors: 401 M_UNAUTHORIZED, or what
-// kept us from knowing.
-func (s *Service) VerifyEvent(ctx context.Context, e *event.Event) error {
-	for _, server := range e.Signers() {
-		if err := s.Keys.VerifyEvent(ctx, server, e); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -88,6 +88,10 @@ type Service struct {
 	workers chan struct{} // one token for each thumbnail being made
 	making  singleflight.Group
 
+	remote   Remote // nil: other servers cannot be reached
+	fetching singleflight.Group
+	fetches  chan struct{}
+
 	mu      sync.Mutex
 	waiting map[string]*arrival // by media id
 	waiters int
@@ -109,7 +113,7 @@ func New(cfg Config, store *storage.Store, clock signalling.Clock, log *slog.Log
 	if err != nil {
 		return nil, err
 	}
-	return &Service{cfg: cfg, store: store, disk: d, clock: clock, log: log, workers: make(chan struct{}, cfg.Workers), waiting: map[string]*arrival{}}, nil
+	return &Service{cfg: cfg, store: store, disk: d, clock: clock, log: log, workers: make(chan struct{}, cfg.Workers), fetches: make(chan struct{}, remoteParallel), waiting: map[string]*arrival{}}, nil
 }
 
 // Run tidies up now and every hour until ctx ends.
@@ -133,8 +137,10 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) Sweep(ctx context.Context) error {
 	var lapsed int64
 	err := s.store.Write(ctx, func(tx *storage.Tx) (err error) {
-		lapsed, err = tx.DropLapsedMedia(s.clock.Now().UnixMilli())
-		return err
+		if lapsed, err = tx.DropLapsedMedia(s.clock.Now().UnixMilli()); err != nil {
+			return err
+		}
+		return tx.DropRemoteMedia(s.cfg.ServerName, s.clock.Now().Add(-remoteLife).UnixMilli())
 	})
 	if err != nil {
 		return err
@@ -376,6 +382,9 @@ func (s *Service) Open(ctx context.Context, server, id string, wait time.Duratio
 
 // await is lookup for content: an announced id is waited for.
 func (s *Service) await(ctx context.Context, server, id string, wait time.Duration) (storage.Media, error) {
+	if server != s.cfg.ServerName && validID(id) && validServer(server) {
+		return s.fetched(ctx, server, id, wait)
+	}
 	m, err := s.lookup(ctx, server, id)
 	if err != nil || m.SHA256 != "" {
 		return m, err

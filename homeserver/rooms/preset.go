@@ -21,6 +21,7 @@ type Options struct {
 	Alias         string        // full alias, "" for none
 	Name, Topic   string
 	Invite        []string
+	LocalInvites  bool // users of other servers in Invite are not invited yet: their servers sign first
 	Direct        bool
 	Create        json.RawMessage // creation_content
 	PowerOverride json.RawMessage // power_level_content_override
@@ -134,7 +135,7 @@ func (s *Service) CreateRoom(ctx context.Context, o Options) (string, error) {
 		add("m.room.topic", "", topic)
 	}
 	for _, u := range o.Invite {
-		if u == o.Creator {
+		if u == o.Creator || o.LocalInvites && event.ServerOf(u) != s.signer.Server {
 			continue
 		}
 		var extra json.RawMessage

@@ -35,6 +35,33 @@ func (s *Service) Summarise(ctx context.Context, id, user string) (*Summary, err
 	if !r.Here() {
 		return nil, ErrNoRoom
 	}
+	out, err := r.summary(ctx, head)
+	if err != nil {
+		return nil, err
+	}
+	open := out.open()
+	if user != "" {
+		if out.Membership = head.Membership(user); out.Membership == "" {
+			out.Membership = "leave"
+		}
+		open = open || out.Membership == "join" || out.Membership == "invite"
+		for _, id := range out.Allowed {
+			if open {
+				break
+			}
+			if other, err := s.Room(ctx, id); err == nil {
+				open = other.Head().IsJoined(user)
+			}
+		}
+	}
+	if !open {
+		return nil, ErrNoRoom
+	}
+	return out, nil
+}
+
+// summary says of a room what may be said to whoever may know of it.
+func (r *Room) summary(ctx context.Context, head *Head) (*Summary, error) {
 	d, err := r.Describe(ctx)
 	if err != nil {
 		return nil, err
@@ -58,25 +85,12 @@ func (s *Service) Summarise(ctx context.Context, id, user string) (*Summary, err
 			}
 		}
 	}
-	open := d.WorldReadable || d.JoinRule == "public" || d.JoinRule == "knock" || d.JoinRule == "knock_restricted"
-	if user != "" {
-		if out.Membership = head.Membership(user); out.Membership == "" {
-			out.Membership = "leave"
-		}
-		open = open || out.Membership == "join" || out.Membership == "invite"
-		for _, id := range out.Allowed {
-			if open {
-				break
-			}
-			if other, err := s.Room(ctx, id); err == nil {
-				open = other.Head().IsJoined(user)
-			}
-		}
-	}
-	if !open {
-		return nil, ErrNoRoom
-	}
 	return out, nil
+}
+
+// open says that anybody may know of the room.
+func (s *Summary) open() bool {
+	return s.WorldReadable || s.JoinRule == "public" || s.JoinRule == "knock" || s.JoinRule == "knock_restricted"
 }
 
 // SpaceChild is a room of a space.

@@ -278,3 +278,9 @@ func (tx *Tx) ForgetUserKeys(user string) error {
 	}
 	return tx.DeviceListChanged(user)
 }
+
+// DeviceListPos is the position of the newest change of a user's devices that everybody may know of; 0 when there was none.
+func (s *Store) DeviceListPos(ctx context.Context, user string) (pos int64, err error) {
+	err = s.row(ctx, []any{&pos}, `SELECT COALESCE(MAX(stream_pos), 0) FROM device_list_changes WHERE user_id = $1 AND viewer = ''`, user)
+	return pos, err
+}

@@ -71,3 +71,16 @@ func (s *Store) MediaHashUsed(ctx context.Context, sha256 string) (bool, error) 
 	err := s.row(ctx, []any{&n}, `SELECT COUNT(*) FROM media WHERE sha256 = $1`, sha256)
 	return n > 0, err
 }
+
+// AddRemoteMedia writes the row of content that was fetched from another server; one that is there stays.
+func (tx *Tx) AddRemoteMedia(m Media) error {
+	_, err := tx.Exec(`INSERT INTO media (origin, media_id, uploader, created_ts, expires_ts, sha256, size, content_type, file_name)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING`, m.Origin, m.ID, m.Uploader, m.CreatedTS, m.ExpiresTS, m.SHA256, m.Size, m.ContentType, m.FileName)
+	return err
+}
+
+// DropRemoteMedia forgets what was fetched from servers other than own before a time (ms since 1970).
+func (tx *Tx) DropRemoteMedia(own string, before int64) error {
+	_, err := tx.Exec(`DELETE FROM media WHERE origin <> $1 AND created_ts < $2`, own, before)
+	return err
+}
