@@ -34,6 +34,9 @@ func (s *Service) AcceptMember(ctx context.Context, roomID string, e *event.Even
 	if !r.Here() {
 		return nil, errNotHere
 	}
+	if r.Partial() && membership != "leave" {
+		return nil, errPartial
+	}
 	if e.RoomID() != roomID || e.Version() != r.Version || e.Membership() != membership || e.StateKey() == nil || *e.StateKey() != e.Sender() {
 		return nil, signalling.InvalidParam("this is not a member event of %s for its sender", membership)
 	}

@@ -4,7 +4,9 @@ package rooms_test
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/trunkboard/trunkboard/homeserver/event"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
+	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/homeserver/storage/storagetest"
 )
 
@@ -64,4 +67,49 @@ func BenchmarkAppend(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkInbound is what a transaction of 50 events costs: read, signatures checked, inserted. An operation is one event.
+func BenchmarkInbound(b *testing.B) {
+	w := newTown(b, event.DefaultVersion, 200, 200)
+	key := w.signer.Key.Public().(ed25519.PublicKey)
+	ctx := context.Background()
+	s := open(b, storagetest.Open(b, storagetest.SQLiteURL(b)))
+	in := w.admit(s, "@bob:example.org", false)
+	if err := s.Enter(ctx, in); err != nil {
+		b.Fatal(err)
+	}
+	w.list = append(w.list, in.Event)
+	w.state[in.Event.Key()] = in.Event
+	raw := make([][]byte, b.N)
+	for i := range raw {
+		u := fmt.Sprintf("@user%d:a.org", i%200)
+		d := message(u, fmt.Sprint("message ", i))
+		if i%10 == 0 {
+			d = state(u, "m.room.member", u, map[string]any{"membership": "join", "displayname": fmt.Sprint(i)})
+		}
+		raw[i] = w.add(d).JSON()
+	}
+	busy := cpu()
+	b.ResetTimer()
+	for len(raw) > 0 {
+		n := min(50, len(raw))
+		list := make([]*event.Event, n)
+		for i, x := range raw[:n] {
+			e, err := event.Parse(w.v, x)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := e.VerifySignature("a.org", "ed25519:1", key); err != nil {
+				b.Fatal(err)
+			}
+			list[i] = e
+		}
+		raw = raw[n:]
+		status, err := s.Insert(ctx, w.id, list)
+		if err != nil || slices.ContainsFunc(status, func(x storage.Status) bool { return x != storage.StatusOK }) {
+			b.Fatal(status, err)
+		}
+	}
+	b.ReportMetric(float64(cpu()-busy)/1e3/float64(b.N), "cpu-µs/op")
 }

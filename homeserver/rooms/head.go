@@ -207,6 +207,27 @@ func (m *members) with(user, membership string) *members {
 	return &n
 }
 
+// withAll makes the list after many changes.
+func (m *members) withAll(changes map[string]string) *members {
+	if len(changes) <= overMax {
+		for u, x := range changes {
+			m = m.with(u, x)
+		}
+		return m
+	}
+	all := make(map[string]string, len(m.by)+len(changes))
+	for _, list := range []map[string]string{m.by, m.over, changes} {
+		for u, x := range list {
+			all[u] = x
+		}
+	}
+	rows := make([]storage.Membership, 0, len(all))
+	for u, x := range all {
+		rows = append(rows, storage.Membership{User: u, Membership: x})
+	}
+	return newMembers(rows)
+}
+
 func copyCounts(m map[string]int, key string, d int) map[string]int {
 	n := make(map[string]int, len(m)+1)
 	for k, v := range m {

@@ -283,22 +283,34 @@ func (r *Room) moved(ctx context.Context, head *Head, id int64) ([]Change, *Head
 		return a.Old.NID < b.Old.NID
 	})
 	next.state = head.state.with(diff)
+	var nids []int64
+	for _, c := range changes {
+		if c.Key.Type == "m.room.member" && c.New.NID != 0 {
+			nids = append(nids, c.New.NID)
+		}
+	}
+	found, err := r.s.byNID(ctx, r.Version, nids...)
+	if err != nil {
+		return nil, nil, err
+	}
+	members := map[string]string{}
 	for _, c := range changes {
 		if c.Key.Type != "m.room.member" {
 			continue
 		}
 		m := "leave"
 		if c.New.NID != 0 {
-			e, err := r.content(ctx, c.New)
-			if err != nil {
-				return nil, nil, err
+			e := found[c.New.NID]
+			if e == nil {
+				return nil, nil, fmt.Errorf("rooms: state event %s is not there", c.New.ID)
 			}
-			if m = e.Membership(); m == "" {
-				m = "leave"
+			if e.Membership() != "" {
+				m = e.Membership()
 			}
 		}
-		next.members = next.members.with(c.Key.StateKey, m)
+		members[c.Key.StateKey] = m
 	}
+	next.members = next.members.withAll(members)
 	return changes, &next, nil
 }
 

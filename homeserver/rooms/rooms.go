@@ -55,6 +55,7 @@ type Service struct {
 
 	mu      sync.Mutex
 	rooms   map[string]*Room
+	wholes  map[string]chan struct{} // closed when a room has its whole state
 	load    singleflight.Group
 	sends   singleflight.Group // sends under way, by transaction id
 	events  *lru.Cache[int64, *Stored]
@@ -68,7 +69,7 @@ type Service struct {
 
 // New opens the rooms of server, making its signing key when there is none.
 func New(ctx context.Context, store *storage.Store, server string, clock signalling.Clock, log *slog.Logger) (*Service, error) {
-	s := &Service{store: store, clock: clock, log: log, rooms: map[string]*Room{}, version: event.DefaultVersion, pending: newPending()}
+	s := &Service{store: store, clock: clock, log: log, rooms: map[string]*Room{}, wholes: map[string]chan struct{}{}, version: event.DefaultVersion, pending: newPending()}
 	s.events, _ = lru.New[int64, *Stored](eventCache)
 	s.byID, _ = lru.New[string, int64](eventCache)
 	s.groups, _ = lru.New[int64, *group](groupCache)

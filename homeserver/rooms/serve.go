@@ -67,7 +67,7 @@ func (s *Service) StateFor(ctx context.Context, server, roomID, eventID string) 
 		return nil, nil, err
 	}
 	if r.Partial() {
-		return nil, nil, signalling.NotFound("this server does not have the whole state of that room yet")
+		return nil, nil, errPartial
 	}
 	e, err := r.inRoom(ctx, eventID)
 	if err != nil || e.StateBefore == 0 {

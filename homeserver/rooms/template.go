@@ -23,6 +23,9 @@ type Template struct {
 // errNotHere says that this server takes no part in a room that it knows.
 var errNotHere = signalling.NotFound("this server is not in that room")
 
+// errPartial says that this server does not know enough of a room to let somebody in.
+var errPartial = signalling.NotFound("this server does not have the whole state of that room yet; ask another one")
+
 // Here says that this server takes part in the room: one of its users is joined; or it has the room's state, nobody of any server is
 // joined in it, and no other server has said since that it is alive, so that nobody else could be asked.
 func (r *Room) Here() bool { return r.head.Load().here(r.s.signer.Server) }
@@ -44,6 +47,9 @@ func (s *Service) MakeMember(ctx context.Context, roomID, user, membership strin
 	}
 	if !r.Here() {
 		return nil, errNotHere
+	}
+	if r.Partial() && membership != "leave" {
+		return nil, errPartial
 	}
 	if versions != nil && !slices.Contains(versions, string(r.Version)) {
 		return nil, signalling.Refuse(400, "M_INCOMPATIBLE_ROOM_VERSION", "your server does not serve room version %s", string(r.Version)).With("room_version", string(r.Version))
