@@ -162,6 +162,8 @@ type TURN struct {
 	TLSListen             []string      `yaml:"tls_listen"`
 	PublicHost            string        `yaml:"public_host"`
 	Secret                string        `yaml:"secret" secret:"text"`
+	OldSecrets            []string      `yaml:"old_secrets" secret:"text"`
+	Users                 bool          `yaml:"users"`
 	Realm                 string        `yaml:"realm"`
 	CredentialLifetime    time.Duration `yaml:"credential_lifetime"`
 	Relay                 Relay         `yaml:"relay"`

@@ -44,6 +44,7 @@ type Credentials struct {
 	swept    time.Time
 	watchers map[int]func(p party, until int64)
 	nextID   int
+	users    map[string]map[string][16]byte // long-term users: name -> realm -> key
 }
 
 // CredentialsConfig sets up Credentials. The zero value of a field means its default.
@@ -63,8 +64,9 @@ type party struct{ user, device string }
 // identity is what a username says.
 type identity struct {
 	party
-	issued  int64 // unix milliseconds; 0: not known
-	expires time.Time
+	issued   int64 // unix milliseconds; 0: not known
+	expires  time.Time
+	longTerm bool // one of SetUsers
 }
 
 // ttlLeeway is how far the clock of another homeserver may be ahead.
@@ -206,6 +208,9 @@ func (c *Credentials) parse(username string) (identity, error) {
 	if len(username) > maxUsername {
 		return identity{}, errMalformed
 	}
+	if c.longTerm(username) != nil {
+		return identity{party: party{user: username}, longTerm: true}, nil
+	}
 	expiry, rest, ok := strings.Cut(username, ":")
 	seconds, err := strconv.ParseInt(expiry, 10, 64)
 	if !ok || err != nil || seconds < 0 || expiry[0] == '+' || rest == "" {
@@ -236,6 +241,9 @@ func (c *Credentials) parse(username string) (identity, error) {
 func (c *Credentials) isRevoked(id identity) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if id.longTerm {
+		return c.users[id.user] == nil
+	}
 	for _, p := range []party{id.party, {user: id.user}} {
 		if at, ok := c.revoked[p]; ok && id.issued <= at {
 			return true
@@ -247,9 +255,15 @@ func (c *Credentials) isRevoked(id identity) bool {
 	return false
 }
 
-// keys yields the long-term key of the username for each secret (RFC 8489, section 9.2.2).
+// keys yields the long-term key of the username for each secret, or its own (RFC 8489, section 9.2.2).
 func (c *Credentials) keys(username, realm string) func(yield func([]byte) bool) {
 	return func(yield func([]byte) bool) {
+		if own := c.longTerm(username); own != nil {
+			if key, ok := own[realm]; ok {
+				yield(key[:])
+			}
+			return
+		}
 		for _, s := range c.secrets {
 			key := md5.Sum([]byte(username + ":" + realm + ":" + password(s, username)))
 			if !yield(key[:]) {

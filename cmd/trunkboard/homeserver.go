@@ -39,6 +39,9 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		return nil, fmt.Errorf("database.url: %w", err)
 	}
 	a.running = append(a.running, component{name: "database", close: store.Close})
+	if err := a.openRelayUsers(ctx, store); err != nil {
+		return nil, err
+	}
 
 	people := accountsConfig(a.cfg)
 	if e := a.cfg.Email; e.SMTP != "" {

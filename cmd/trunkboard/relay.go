@@ -43,7 +43,7 @@ func (a *App) openRelay() error {
 			return fmt.Errorf("turn.secret: %w", err)
 		}
 	}
-	creds, err := turn.NewCredentials(turn.CredentialsConfig{Secrets: []string{secret}, MaxTTL: max(foreignCredentials, c.CredentialLifetime)})
+	creds, err := turn.NewCredentials(turn.CredentialsConfig{Secrets: append([]string{secret}, c.OldSecrets...), MaxTTL: max(foreignCredentials, c.CredentialLifetime)})
 	if err != nil {
 		return err
 	}

@@ -6,8 +6,10 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -36,8 +38,8 @@ type tokenCommand struct {
 	Revoke tokenRevoke `cmd:"" help:"Take a registration token back."`
 }
 
-// withAccounts opens the accounts, lets work use them, and closes them again.
-func (s settings) withAccounts(to streams, work func(ctx context.Context, a *accounts.Service) error) (err error) {
+// withStore opens the database, lets work use it, and closes it again.
+func (s settings) withStore(to streams, work func(ctx context.Context, cfg configs.Config, store *storage.Store, log *slog.Logger) error) (err error) {
 	cfg, err := s.load(to)
 	if err != nil {
 		return err
@@ -52,20 +54,23 @@ func (s settings) withAccounts(to streams, work func(ctx context.Context, a *acc
 	if err != nil {
 		return fmt.Errorf("database.url: %w", err)
 	}
-	defer func() {
-		if e := store.Close(); err == nil {
-			err = e
+	defer func() { err = errors.Join(err, store.Close()) }()
+	return work(ctx, cfg, store, log)
+}
+
+// withAccounts opens the accounts, lets work use them, and closes them again.
+func (s settings) withAccounts(to streams, work func(ctx context.Context, a *accounts.Service) error) error {
+	return s.withStore(to, func(ctx context.Context, cfg configs.Config, store *storage.Store, log *slog.Logger) error {
+		service, err := accounts.New(ctx, store, accountsConfig(cfg), signalling.SystemClock{}, log)
+		if err != nil {
+			return err
 		}
-	}()
-	service, err := accounts.New(ctx, store, accountsConfig(cfg), signalling.SystemClock{}, log)
-	if err != nil {
-		return err
-	}
-	// What belongs to a device goes with it.
-	keys := e2ee.New(store, cfg.ServerName, log, e2ee.Deps{})
-	service.Hook(accounts.Hooks{DeviceDeleted: keys.DeviceDeleted, DeviceRenamed: keys.DeviceRenamed, Deactivate: keys.Deactivate})
-	service.Hook(accounts.Hooks{DeviceDeleted: push.New(store, signalling.SystemClock{}, log).DeviceDeleted})
-	return work(ctx, service)
+		// What belongs to a device goes with it.
+		keys := e2ee.New(store, cfg.ServerName, log, e2ee.Deps{})
+		service.Hook(accounts.Hooks{DeviceDeleted: keys.DeviceDeleted, DeviceRenamed: keys.DeviceRenamed, Deactivate: keys.Deactivate})
+		service.Hook(accounts.Hooks{DeviceDeleted: push.New(store, signalling.SystemClock{}, log).DeviceDeleted})
+		return work(ctx, service)
+	})
 }
 
 func accountsConfig(cfg configs.Config) accounts.Config {

@@ -21,6 +21,8 @@ func (a *App) open(ctx context.Context) error {
 			return err
 		}
 		api = h
+	} else if err := a.openRelayUsers(ctx, nil); err != nil {
+		return err
 	}
 	if a.authority != nil {
 		api = withAuthority(a.authority, api)
