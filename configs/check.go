@@ -63,6 +63,7 @@ func (c *Config) Check() error {
 	}
 
 	listen("sfu.listen_udp", c.SFU.ListenUDP)
+	listen("sfu.listen_tcp", c.SFU.ListenTCP)
 	for _, k := range c.SFU.Keys {
 		if name, secret, ok := strings.Cut(k, "="); !ok || name == "" || len(secret) < 16 {
 			fail("sfu.keys", "write name=secret, with a secret of at least 16 characters")

@@ -174,6 +174,7 @@ type TURN struct {
 // SFU is where group calls meet.
 type SFU struct {
 	ListenUDP       string       `yaml:"listen_udp"`
+	ListenTCP       string       `yaml:"listen_tcp"`
 	PublicAddresses []netip.Addr `yaml:"public_addresses"`
 	Keys            []string     `yaml:"keys" secret:"text"`
 	AutoCreate      bool         `yaml:"auto_create"`

@@ -118,7 +118,7 @@ func ready(t *testing.T, url string) {
 
 func TestTheHomeserverScriptServesTheLoadClients(t *testing.T) {
 	port := freePort(t)
-	script(t, []string{"LISTEN=127.0.0.1", "PORT=" + port, "SECRET=a secret, with a comma", "DATA=" + t.TempDir()}, "./serve.sh", "homeserver", "turn.listen=127.0.0.1:0", "sfu.listen_udp=127.0.0.1:0", "turn.relay.addresses=127.0.0.1")
+	script(t, []string{"LISTEN=127.0.0.1", "PORT=" + port, "SECRET=a secret, with a comma", "DATA=" + t.TempDir()}, "./serve.sh", "homeserver", "turn.listen=127.0.0.1:0", "sfu.listen_udp=127.0.0.1:0", "sfu.listen_tcp=127.0.0.1:0", "turn.relay.addresses=127.0.0.1")
 	url := "http://127.0.0.1:" + port
 	ready(t, url)
 	s, err := matrix.Open(url, "a secret, with a comma")

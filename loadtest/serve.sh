@@ -41,7 +41,7 @@ sfu)
 	only=(--only sfu)
 	settings+=(
 		data_dir="${DATA:-$(mktemp -d)}" listen.metrics="${METRICS:-}" listen.client="$listen:${PORT:-7880}"
-		sfu.listen_udp="$listen:${MEDIA:-7882}" sfu.keys="${KEY:-devkey}=${KEY_SECRET:-secretsecretsecretsecretsecretsecret}" sfu.auto_create=true
+		sfu.listen_udp="$listen:${MEDIA:-7882}" sfu.listen_tcp="${MEDIA_TCP:-}" sfu.keys="${KEY:-devkey}=${KEY_SECRET:-secretsecretsecretsecretsecretsecret}" sfu.auto_create=true
 	)
 	;;
 *)

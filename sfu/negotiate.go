@@ -109,7 +109,7 @@ func (c *connection) offered(d *sdp.Description, id uint32, reply func(Descripti
 	}
 	c.refresh()
 	c.version++
-	reply(Description{SDP: a.Write(c.number, c.version, t.Candidates()), ID: id, Tracks: tracks})
+	reply(Description{SDP: a.Write(c.number, c.version, candidates(t)), ID: id, Tracks: tracks})
 	c.session.Start(d.Fingerprint, data)
 	for _, t := range ended {
 		c.p.observer.Tell(Unpublished{t.info.SID})
@@ -123,6 +123,11 @@ func (c *connection) offered(d *sdp.Description, id uint32, reply func(Descripti
 	c.startLegs()
 	c.ask()
 	return nil
+}
+
+// candidates are where clients reach us.
+func candidates(t *transport.Transport) sdp.Candidates {
+	return sdp.Candidates{UDP: t.Candidates(), TCP: t.CandidatesTCP()}
 }
 
 // pending finds the announced track that comes in on s: by its name, or as the only one of its kind that waits.
@@ -548,7 +553,7 @@ func (c *connection) offer() {
 	c.offerID++
 	c.outstanding = c.offerID
 	c.version++
-	c.p.observer.Tell(Offer{Description{SDP: d.Write(c.number, c.version, t.Candidates()), ID: c.offerID, Tracks: tracks}})
+	c.p.observer.Tell(Offer{Description{SDP: d.Write(c.number, c.version, candidates(t)), ID: c.offerID, Tracks: tracks}})
 }
 
 // offered are the header extensions of our own offers.

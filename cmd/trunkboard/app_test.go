@@ -28,7 +28,7 @@ func testConfig(t *testing.T, set ...string) configs.Config {
 	t.Helper()
 	c, warnings, err := configs.Load(nil, nil, append([]string{
 		"data_dir=" + t.TempDir(), "listen.client=127.0.0.1:0", "listen.https=127.0.0.1:0", "listen.federation=127.0.0.1:0",
-		"listen.metrics=127.0.0.1:0", "turn.listen=127.0.0.1:0", "turn.tls_listen=127.0.0.1:0", "sfu.listen_udp=127.0.0.1:0", "accounts.password_cost=minimum", "shutdown.drain=1s",
+		"listen.metrics=127.0.0.1:0", "turn.listen=127.0.0.1:0", "turn.tls_listen=127.0.0.1:0", "sfu.listen_udp=127.0.0.1:0", "sfu.listen_tcp=127.0.0.1:0", "accounts.password_cost=minimum", "shutdown.drain=1s",
 	}, set...))
 	if err != nil || len(warnings) != 0 {
 		t.Fatal(err, warnings)

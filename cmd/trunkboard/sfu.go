@@ -56,8 +56,16 @@ func (a *App) openSFU() error {
 	if err != nil {
 		return fmt.Errorf("sfu.listen_udp: %w", err)
 	}
+	var overTCP []netip.AddrPort
+	if c.ListenTCP != "" {
+		at, err := mediaAddress(c.ListenTCP)
+		if err != nil {
+			return fmt.Errorf("sfu.listen_tcp: %w", err)
+		}
+		overTCP = append(overTCP, at)
+	}
 	log := a.log.With("part", "sfu")
-	t, err := transport.Listen(transport.Config{Listen: []netip.AddrPort{at}, Advertise: c.PublicAddresses, Log: log})
+	t, err := transport.Listen(transport.Config{Listen: []netip.AddrPort{at}, ListenTCP: overTCP, Advertise: c.PublicAddresses, Log: log})
 	if err != nil {
 		return fmt.Errorf("sfu.listen_udp: %w", err)
 	}

@@ -27,6 +27,7 @@ type Batch struct {
 	messages [batchMessages]message
 	n        int
 	scratch  scratch
+	framed   [slotSize]byte
 	parsed   [receiveBatch]forward.Packet
 	sys      batchSys
 
@@ -55,6 +56,9 @@ func NewBatch() *Batch {
 // Packets is room for the packets of one run, for whoever handles it.
 func (b *Batch) Packets() []forward.Packet { return b.parsed[:] }
 
+// frame is a copy of p, valid until the next call.
+func (b *Batch) frame(p []byte) []byte { return b.framed[:copy(b.framed[:], p)] }
+
 // Slot implements forward.Out.
 func (b *Batch) Slot() []byte {
 	if b.pos+slotSize > len(b.arena) {
@@ -79,7 +83,7 @@ func (b *Batch) Send(to forward.Peer, n int, roc uint32, number int) {
 	size := seal.seal(b.arena[b.pos:b.pos+slotSize], n, roc, &b.scratch)
 	if b.n > 0 {
 		m := &b.messages[b.n-1]
-		if m.path == path && !m.closed && size <= m.segment && m.count < maxSegments && m.size+size <= maxSegmentBytes && path.socket.segments {
+		if m.path == path && !m.closed && size <= m.segment && m.count < maxSegments && m.size+size <= maxSegmentBytes && path.socket != nil && path.socket.segments {
 			m.size += size
 			m.count++
 			m.closed = size < m.segment
@@ -113,6 +117,14 @@ func (b *Batch) push(m message) {
 func (b *Batch) Flush() {
 	for first := 0; first < b.n; {
 		socket := b.messages[first].path.socket
+		if socket == nil {
+			m := &b.messages[first]
+			if !m.path.stream.put(b.arena[m.from : m.from+m.size]) {
+				b.dropped++
+			}
+			first++
+			continue
+		}
 		end := first + 1
 		for end < b.n && b.messages[end].path.socket == socket {
 			end++

@@ -78,11 +78,11 @@ type Session struct {
 	wait      sync.WaitGroup
 }
 
-// path is an address of the client and the socket it is reached through.
+// path is an address of the client and the way it is reached.
 type path struct {
-	to     netip.AddrPort
-	socket *socket
-	name   peerName
+	to netip.AddrPort
+	way
+	name peerName
 }
 
 var _ forward.Peer = (*Session)(nil)
@@ -269,5 +269,6 @@ func (s *Session) end() {
 		s.out = nil
 		s.outMu.Unlock()
 		s.sealer.Store(nil)
+		s.t.hangUp(s)
 	})
 }

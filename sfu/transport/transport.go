@@ -28,6 +28,8 @@ type Config struct {
 	// Listen are the addresses to listen on, all with the same port; port 0 picks one. An unspecified address stands for every
 	// address of the host: replies must come from the address that was asked.
 	Listen []netip.AddrPort
+	// ListenTCP are addresses to take ICE over TCP on, for clients whose network lets no UDP through; none by default.
+	ListenTCP []netip.AddrPort
 	// Advertise are addresses under which clients reach the host besides, e.g. the public one before a NAT.
 	Advertise []netip.Addr
 	// Loops is the number of goroutines and sockets per address; default: one per processor, at most 4.
@@ -43,6 +45,8 @@ type Transport struct {
 	log         *slog.Logger
 	sockets     []*socket
 	candidates  []netip.AddrPort
+	listeners   []*net.TCPListener
+	tcp         []netip.AddrPort // candidates
 	certificate tls.Certificate
 	fingerprint string
 	start       time.Time
@@ -50,6 +54,10 @@ type Transport struct {
 	mu     sync.RWMutex
 	byAddr map[netip.AddrPort]*Session
 	byName map[string]*Session // by our user fragment
+
+	streamMu  sync.Mutex
+	streams   map[*stream]struct{}
+	strangers map[netip.Addr]int // streams that have not passed a check
 
 	wait    sync.WaitGroup
 	closed  atomic.Bool
@@ -84,6 +92,7 @@ func Listen(cfg Config) (*Transport, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	t := &Transport{cfg: cfg, log: cfg.Log, start: time.Now(), byAddr: map[netip.AddrPort]*Session{}, byName: map[string]*Session{}}
+	t.streams, t.strangers = map[*stream]struct{}{}, map[netip.Addr]int{}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.batches.New = func() any { return NewBatch() }
 	var err error
@@ -91,6 +100,10 @@ func Listen(cfg Config) (*Transport, error) {
 		return nil, err
 	}
 	if err := t.open(); err != nil {
+		t.Close()
+		return nil, err
+	}
+	if err := t.listenTCP(); err != nil {
 		t.Close()
 		return nil, err
 	}
@@ -213,6 +226,7 @@ func (t *Transport) Close() {
 	for _, s := range t.sockets {
 		_ = s.conn.Close()
 	}
+	t.closeStreams()
 	t.wait.Wait()
 }
 
@@ -230,37 +244,56 @@ func (t *Transport) serve(s *socket) {
 	r.receive(s, func() {
 		for i := range r.n {
 			b, from := r.packet(i)
-			// Packets of one session that arrived one after the other are handed on together: a frame's packets go out as one.
-			if len(b) >= packets.HeaderSize && b[0]>>6 == 2 && len(b) <= packets.MaxSize {
-				p := t.at(from)
-				if p == nil {
-					continue
-				}
-				if p != run.session || run.n == len(run.packets) || packets.IsRTCP(b) {
-					run.deliver(out)
-				}
-				run.session = p
-				if packets.IsRTCP(b) {
-					p.rtcp(b, out)
-					continue
-				}
-				run.packets[run.n] = b
-				run.n++
-				continue
-			}
-			run.deliver(out)
-			switch {
-			case isSTUN(b):
-				t.check(b, from, s, out)
-			case len(b) > 0 && b[0] >= 20 && b[0] < 64:
-				if p := t.at(from); p != nil {
-					p.handshake.put(b)
-				}
-			}
+			t.packet(b, from, way{socket: s}, &run, out)
 		}
 		run.deliver(out)
 		out.Flush()
 	})
+}
+
+// packet handles one datagram or frame.
+func (t *Transport) packet(b []byte, from netip.AddrPort, in way, run *run, out *Batch) {
+	// Packets of one session that arrived one after the other are handed on together: a frame's packets go out as one.
+	if len(b) >= packets.HeaderSize && b[0]>>6 == 2 && len(b) <= packets.MaxSize {
+		p := t.whose(from, in)
+		if p == nil {
+			return
+		}
+		if p != run.session || run.n == len(run.packets) || packets.IsRTCP(b) {
+			run.deliver(out)
+		}
+		run.session = p
+		if packets.IsRTCP(b) {
+			p.rtcp(b, out)
+			return
+		}
+		run.packets[run.n] = b
+		run.n++
+		return
+	}
+	run.deliver(out)
+	switch {
+	case isSTUN(b):
+		t.check(b, from, in, out)
+	case len(b) > 0 && b[0] >= 20 && b[0] < 64:
+		if p := t.whose(from, in); p != nil {
+			p.handshake.put(b)
+		}
+	}
+}
+
+// way is how a packet came: a socket of the UDP port, or a TCP connection.
+type way struct {
+	socket *socket
+	stream *stream
+}
+
+// whose finds the session of what came from an address.
+func (t *Transport) whose(from netip.AddrPort, in way) *Session {
+	if in.stream != nil {
+		return in.stream.session.Load()
+	}
+	return t.at(from)
 }
 
 // run is a sequence of sealed RTP packets of one session.
@@ -285,7 +318,7 @@ func (t *Transport) at(from netip.AddrPort) *Session {
 }
 
 // check answers a connectivity check and notes the address it came from. Checks of strangers get no answer.
-func (t *Transport) check(b []byte, from netip.AddrPort, in *socket, out *Batch) {
+func (t *Transport) check(b []byte, from netip.AddrPort, in way, out *Batch) {
 	c, ok := parseCheck(b)
 	if !ok {
 		return
@@ -301,7 +334,12 @@ func (t *Transport) check(b []byte, from netip.AddrPort, in *socket, out *Batch)
 	if s == nil || !c.valid([]byte(password)) || !s.expects(string(c.theirs())) {
 		return
 	}
-	if known != s {
+	switch {
+	case in.stream != nil:
+		if before := in.stream.session.Swap(s); before == nil {
+			t.known(from.Addr())
+		}
+	case known != s:
 		t.mu.Lock()
 		if t.byName[s.name] == s { // not closed meanwhile
 			t.byAddr[from] = s
@@ -311,8 +349,11 @@ func (t *Transport) check(b []byte, from netip.AddrPort, in *socket, out *Batch)
 	}
 	s.seen.Store(int64(t.Now()))
 	here := s.path.Load()
-	if here == nil || here.to != from || here.socket != in {
-		here = &path{to: from, socket: in, name: newPeerName(from, in.six)}
+	if here == nil || here.to != from || here.way != in {
+		here = &path{to: from, way: in}
+		if in.socket != nil {
+			here.name = newPeerName(from, in.socket.six)
+		}
 		if c.nominate || s.path.Load() == nil {
 			s.path.Store(here)
 		}

@@ -66,7 +66,8 @@ func wait[T any](t testing.TB, c <-chan T, what string) T {
 
 func listen(t testing.TB) *Transport {
 	t.Helper()
-	tr, err := Listen(Config{Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}})
+	any := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
+	tr, err := Listen(Config{Listen: any, ListenTCP: any})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,9 +78,15 @@ func listen(t testing.TB) *Transport {
 // client makes a pion peer connection on loopback that offers only the given SRTP profiles.
 func client(t testing.TB, profiles ...dtls.SRTPProtectionProfile) *webrtc.PeerConnection {
 	t.Helper()
+	return clientOver(t, webrtc.NetworkTypeUDP4, profiles...)
+}
+
+// clientOver makes one that uses UDP or TCP only.
+func clientOver(t testing.TB, network webrtc.NetworkType, profiles ...dtls.SRTPProtectionProfile) *webrtc.PeerConnection {
+	t.Helper()
 	se := webrtc.SettingEngine{}
 	se.SetIncludeLoopbackCandidate(true)
-	se.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	se.SetNetworkTypes([]webrtc.NetworkType{network})
 	se.SetInterfaceFilter(func(name string) bool { return name == "lo" })
 	if profiles != nil {
 		se.SetSRTPProtectionProfiles(profiles...)
@@ -123,21 +130,30 @@ func connect(t testing.TB, pc *webrtc.PeerConnection, tr *Transport, s *Session)
 		a.Media = append(a.Media, r)
 	}
 	s.Start(d.Fingerprint, data)
-	if err := pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: a.Write(1, 1, tr.Candidates())}); err != nil {
+	if err := pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: a.Write(1, 1, sdp.Candidates{UDP: tr.Candidates(), TCP: tr.CandidatesTCP()})}); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func TestMediaAndDataFlowBothWays(t *testing.T) {
-	for name, profile := range map[string]dtls.SRTPProtectionProfile{"AES-GCM": dtls.SRTP_AEAD_AES_128_GCM, "AES-CM": dtls.SRTP_AES128_CM_HMAC_SHA1_80} {
-		t.Run(name, func(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		profile dtls.SRTPProtectionProfile
+		over    webrtc.NetworkType
+	}{
+		{"AES-GCM", dtls.SRTP_AEAD_AES_128_GCM, webrtc.NetworkTypeUDP4},
+		{"AES-CM", dtls.SRTP_AES128_CM_HMAC_SHA1_80, webrtc.NetworkTypeUDP4},
+		{"AES-GCM", dtls.SRTP_AEAD_AES_128_GCM, webrtc.NetworkTypeTCP4},
+	} {
+		t.Run(c.name+" over "+c.over.String(), func(t *testing.T) {
+			name := c.name
 			tr := listen(t)
 			e := newEar()
 			s, err := tr.Open(e)
 			if err != nil {
 				t.Fatal(err)
 			}
-			pc := client(t, profile)
+			pc := clientOver(t, c.over, c.profile)
 			track, err := webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2}, "up", "stream")
 			if err != nil {
 				t.Fatal(err)
@@ -297,12 +313,12 @@ func TestStrangersGetNoAnswer(t *testing.T) {
 		"unknown name":   request("nobody", password, true),
 		"not signed":     request(name, password, false),
 	} {
-		tr.check(b, from, in, NewBatch())
+		tr.check(b, from, way{socket: in}, NewBatch())
 		if tr.at(from) != nil {
 			t.Errorf("%s: let in", what)
 		}
 	}
-	tr.check(request(name, password, true), from, in, NewBatch())
+	tr.check(request(name, password, true), from, way{socket: in}, NewBatch())
 	if tr.at(from) != s {
 		t.Error("a good check was refused")
 	}

@@ -44,7 +44,7 @@ func BenchmarkWrite(b *testing.B) {
 				}
 				to := netip.MustParseAddrPort(sink.LocalAddr().String())
 				s.sealer.Store(seal)
-				s.path.Store(&path{to: to, socket: tr.sockets[0], name: newPeerName(to, tr.sockets[0].six)})
+				s.path.Store(&path{to: to, way: way{socket: tr.sockets[0]}, name: newPeerName(to, tr.sockets[0].six)})
 				peers = append(peers, s)
 			}
 			out, payload := NewBatch(), make([]byte, c.len)

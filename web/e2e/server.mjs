@@ -27,6 +27,7 @@ export async function homeserver(settings = {}) {
     'listen.metrics': '127.0.0.1:0',
     'turn.listen': '127.0.0.1:0',
     'sfu.listen_udp': '127.0.0.1:0',
+    'sfu.listen_tcp': '127.0.0.1:0',
     'limits.enabled': 'false',
     'accounts.password_cost': 'minimum',
     'shutdown.drain': '1s',

@@ -51,7 +51,10 @@ func TestWhatIsWrittenIsReadBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := d.Write(1, 2, []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:7882"), netip.MustParseAddrPort("[2001:db8::1]:7882")})
+	text := d.Write(1, 2, Candidates{
+		UDP: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:7882"), netip.MustParseAddrPort("[2001:db8::1]:7882")},
+		TCP: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:7881")},
+	})
 	again, err := Parse(text)
 	if err != nil {
 		t.Fatalf("%v in\n%s", err, text)
@@ -99,6 +102,6 @@ func FuzzParse(f *testing.F) {
 				d.Media[i].Codecs[j].Apt()
 			}
 		}
-		d.Write(1, 1, nil)
+		d.Write(1, 1, Candidates{})
 	})
 }

@@ -9,8 +9,11 @@ import (
 	"strings"
 )
 
+// Candidates are the addresses under which the describing side is reached.
+type Candidates struct{ UDP, TCP []netip.AddrPort }
+
 // Write gives the text of d with the host candidates. version rises with every description of a session (RFC 8829 section 5.2.2).
-func (d *Description) Write(session uint64, version int, candidates []netip.AddrPort) string {
+func (d *Description) Write(session uint64, version int, candidates Candidates) string {
 	var b strings.Builder
 	b.Grow(1024 + 512*len(d.Media))
 	fmt.Fprintf(&b, "v=0\r\no=- %d %d IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n", session, version)
@@ -38,8 +41,11 @@ func (d *Description) Write(session uint64, version int, candidates []netip.Addr
 		fmt.Fprintf(&b, "a=ice-ufrag:%s\r\na=ice-pwd:%s\r\na=fingerprint:%s\r\na=setup:%s\r\n", d.User, d.Password, d.Fingerprint, d.Setup)
 		if !told { // with BUNDLE, the candidates of the first section are those of all
 			told = true
-			for i, c := range candidates {
-				writeCandidate(&b, i, c)
+			for i, c := range candidates.UDP {
+				writeCandidate(&b, i, c, "udp", 126, "")
+			}
+			for i, c := range candidates.TCP { // RFC 6544 section 4.2: a lower type preference than UDP
+				writeCandidate(&b, len(candidates.UDP)+i, c, "tcp", 90, " tcptype passive")
 			}
 			b.WriteString("a=end-of-candidates\r\n")
 		}
@@ -48,10 +54,10 @@ func (d *Description) Write(session uint64, version int, candidates []netip.Addr
 }
 
 // writeCandidate writes a host candidate; earlier ones are preferred (RFC 8445 section 5.1.2.1).
-func writeCandidate(b *strings.Builder, i int, c netip.AddrPort) {
+func writeCandidate(b *strings.Builder, i int, c netip.AddrPort, protocol string, preference uint32, suffix string) {
 	local := 65535 - min(i, 1000)
-	priority := uint32(126)<<24 | uint32(local)<<8 | 255
-	fmt.Fprintf(b, "a=candidate:%d 1 udp %d %s %d typ host\r\n", i+1, priority, c.Addr().Unmap(), c.Port())
+	priority := preference<<24 | uint32(local)<<8 | 255
+	fmt.Fprintf(b, "a=candidate:%d 1 %s %d %s %d typ host%s\r\n", i+1, protocol, priority, c.Addr().Unmap(), c.Port(), suffix)
 }
 
 func (m *Media) write(b *strings.Builder) {
