@@ -47,6 +47,19 @@ func (c *Config) Check() error {
 			fail("public_url", "is %q; write a URL with nothing after the host, such as https://matrix.example.org", c.PublicURL)
 		}
 	}
+	pages := 0
+	for _, x := range c.Contact {
+		page := strings.HasPrefix(x, "https://") || strings.HasPrefix(x, "http://")
+		if page {
+			pages++
+		}
+		if i := strings.IndexByte(x, '@'); !page && (i < 0 || i == 0 && !strings.Contains(x, ":") || i == len(x)-1) || strings.ContainsAny(x, " \t\n<>\"") {
+			fail("contact", "has %q; write an e-mail address, a Matrix id such as @admin:example.org, or a URL", x)
+		}
+	}
+	if pages > 1 {
+		fail("contact", "has %d URLs; clients are told of one", pages)
+	}
 	if c.DataDir == "" {
 		fail("data_dir", "is empty; name a folder that this server may write")
 	}

@@ -29,6 +29,7 @@ var Annotated string
 type Config struct {
 	ServerName   string       `yaml:"server_name"`
 	PublicURL    string       `yaml:"public_url"`
+	Contact      []string     `yaml:"contact"`
 	DataDir      string       `yaml:"data_dir"`
 	Listen       Listen       `yaml:"listen"`
 	TLS          TLS          `yaml:"tls"`

@@ -153,6 +153,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		Config: clientapi.Config{
 			ServerName:     a.cfg.ServerName,
 			PublicURL:      a.publicURL(),
+			Contact:        a.cfg.Contact,
 			Federation:     a.cfg.Federation.PublicAddress,
 			TrustedProxies: a.cfg.Listen.TrustedProxies,
 		},

@@ -73,7 +73,7 @@ func newHome(t testing.TB, s *storage.Store, change ...func(*accounts.Config, *D
 		t.Fatal(err)
 	}
 	d.Accounts = h.acc
-	srv := httptest.NewServer(New(d))
+	srv := httptest.NewServer(recorded(t, New(d)))
 	t.Cleanup(srv.Close)
 	h.url = srv.URL
 	return h

@@ -55,6 +55,7 @@ type Limiter interface {
 type Config struct {
 	ServerName     string         // the part after the colon in user ids
 	PublicURL      string         // base URL for clients, without a slash at the end
+	Contact        []string       // e-mail addresses, Matrix ids and a URL of those who run this server
 	Federation     string         // host:port at which other servers reach this one; "" for none
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 }
@@ -170,6 +171,7 @@ func New(d Deps) *API {
 		a.routesEvents,
 		a.routesDelayed,
 		a.routesHistory,
+		a.routesPeek,
 		a.routesRelations,
 		a.routesThreads,
 		a.routesSync,

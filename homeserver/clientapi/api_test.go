@@ -49,7 +49,11 @@ func frame(t *testing.T, d Deps, routes func(a *API)) string {
 	}
 	a := New(d)
 	routes(a)
-	srv := httptest.NewServer(a)
+	var h http.Handler = a
+	if d.Media != nil || d.Push != nil || d.Preview != nil { // else its routes are not those of the API
+		h = recorded(t, a)
+	}
+	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
 	return srv.URL
 }

@@ -57,7 +57,7 @@ func newExchange(t *testing.T, st *storage.Store) *exchange {
 	for _, n := range []string{"alice", "bob", "mallory"} {
 		users[n] = accounts.Session{UserID: "@" + n + ":test", DeviceID: strings.ToUpper(n)}
 	}
-	srv := httptest.NewServer(New(Deps{Config: Config{ServerName: "test"}, Clock: clock, Auth: users, Rooms: r, Sync: s, Calls: c}))
+	srv := httptest.NewServer(recorded(t, New(Deps{Config: Config{ServerName: "test"}, Clock: clock, Auth: users, Rooms: r, Sync: s, Calls: c})))
 	t.Cleanup(srv.Close)
 	return &exchange{house: &house{t, srv.URL}, clock: clock, calls: c}
 }

@@ -5,6 +5,7 @@ package clientapi
 import (
 	"encoding/json"
 	"maps"
+	"strings"
 
 	"github.com/trunkboard/trunkboard/signalling"
 	"github.com/trunkboard/trunkboard/signalling/focus"
@@ -37,6 +38,32 @@ func (a *API) routesDiscovery() {
 		}
 		return map[string]string{"m.server": a.Config.Federation}, nil
 	})
+	support := supportOf(a.Config.Contact)
+	a.route("GET /.well-known/matrix/support", Open, "", func(*Request) (any, error) {
+		if len(support) == 0 {
+			return nil, signalling.NotFound("nobody is named whom to ask about this server")
+		}
+		return support, nil
+	})
+}
+
+// supportOf sorts contacts into what "Getting well-known support" tells of them.
+func supportOf(list []string) map[string]any {
+	out, people := map[string]any{}, []map[string]string{}
+	for _, x := range list {
+		switch {
+		case strings.Contains(x, "://"):
+			out["support_page"] = x
+		case strings.HasPrefix(x, "@"):
+			people = append(people, map[string]string{"role": "m.role.admin", "matrix_id": x})
+		default:
+			people = append(people, map[string]string{"role": "m.role.admin", "email_address": x})
+		}
+	}
+	if len(people) > 0 {
+		out["contacts"] = people
+	}
+	return out
 }
 
 // specVersions are the releases of the specification that clients may take as served. Each release only adds; what is missing from

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/homeserver/storage/storagetest"
@@ -142,13 +144,19 @@ func bodyKey(pattern string) string {
 	return pattern
 }
 
-// routes are all patterns that the API serves; its metrics know them.
-func (s *siege) routes() (all []string) {
+// routes are all patterns that the API serves.
+func (s *siege) routes() []string {
 	s.t.Helper()
-	families, err := s.registry.Gather()
+	all, err := patternsIn(s.registry)
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	return all
+}
+
+// patternsIn lists the patterns that an API with these metrics serves: its metrics know them.
+func patternsIn(r *prometheus.Registry) (all []string, err error) {
+	families, err := r.Gather()
 	for _, f := range families {
 		if f.GetName() != "trunkboard_clientapi_request_seconds" {
 			continue
@@ -158,7 +166,7 @@ func (s *siege) routes() (all []string) {
 		}
 	}
 	slices.Sort(all)
-	return all
+	return all, err
 }
 
 var pathParam = regexp.MustCompile(`\{[A-Za-z]+\}|\{\$\}`)

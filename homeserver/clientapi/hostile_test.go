@@ -131,7 +131,7 @@ func (s *siege) wire(st *storage.Store, change ...func(*accounts.Config, *Deps))
 	for _, run := range running {
 		go func() { ended <- run(ctx) }()
 	}
-	srv := httptest.NewServer(New(d))
+	srv := httptest.NewServer(recorded(s.t, New(d)))
 	s.url = srv.URL
 	t.Cleanup(func() {
 		srv.CloseClientConnections()

@@ -48,7 +48,7 @@ func newWhole(t *testing.T, st *storage.Store) *home {
 	}()
 	h.stop = func() { cancel(); <-done }
 	t.Cleanup(h.stop)
-	srv := httptest.NewServer(New(Deps{Config: Config{ServerName: "test"}, Clock: h.clock, Accounts: h.acc, Rooms: r, Push: push.New(st, h.clock, log), Delayed: later, Notices: notices.New(st, r, h.acc), Search: search.New(st, h.clock, log), Sync: s}))
+	srv := httptest.NewServer(recorded(t, New(Deps{Config: Config{ServerName: "test"}, Clock: h.clock, Accounts: h.acc, Rooms: r, Push: push.New(st, h.clock, log), Delayed: later, Notices: notices.New(st, r, h.acc), Search: search.New(st, h.clock, log), Sync: s})))
 	t.Cleanup(srv.Close)
 	h.url = srv.URL
 	return h

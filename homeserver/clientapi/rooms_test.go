@@ -39,7 +39,7 @@ func newHouse(t *testing.T, st *storage.Store) *house {
 	for _, n := range []string{"alice", "bob", "carol", "mallory"} {
 		users[n] = accounts.Session{UserID: "@" + n + ":test", DeviceID: strings.ToUpper(n)}
 	}
-	srv := httptest.NewServer(New(Deps{Config: Config{ServerName: "test"}, Auth: users, Rooms: r, Sync: s}))
+	srv := httptest.NewServer(recorded(t, New(Deps{Config: Config{ServerName: "test"}, Auth: users, Rooms: r, Sync: s})))
 	t.Cleanup(srv.Close)
 	return &house{t, srv.URL}
 }

@@ -92,6 +92,7 @@ type Service struct {
 	pos     int64 // newest position that was put into the inboxes
 	eph     int64 // newest ephemeral count
 	inboxes map[string]*inbox
+	watched map[string]chan struct{} // by room: closed when something happens in it
 	lag     lag
 	typing  *typing
 	lazy    *lru.Cache[string, *sentMembers]
@@ -102,7 +103,7 @@ type Service struct {
 
 // New makes the service. Connect Observe to the store before the first write.
 func New(d Deps) *Service {
-	s := &Service{Deps: d, pos: d.Store.Pos(), inboxes: map[string]*inbox{}}
+	s := &Service{Deps: d, pos: d.Store.Pos(), inboxes: map[string]*inbox{}, watched: map[string]chan struct{}{}}
 	s.eph = d.Clock.Now().UnixMicro() // later than any count given out before a restart
 	s.lazy, _ = lru.New[string, *sentMembers](20000)
 	s.typing = newTyping(s)
@@ -170,6 +171,10 @@ func (s *Service) put(user string, it *item) {
 func (s *Service) putCommitted(n *storage.Note, c *rooms.Committed) {
 	if c.Stored.Status != storage.StatusOK && len(c.Changes) == 0 {
 		return // soft-failed or rejected: nobody hears of it
+	}
+	if w := s.watched[c.Room.ID]; w != nil {
+		close(w)
+		delete(s.watched, c.Room.ID)
 	}
 	it := &item{note: *n}
 	for _, u := range c.Head.Joined() {
@@ -358,6 +363,19 @@ func (s *Service) Sync(ctx context.Context, q *Request) ([]byte, error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// Watch gives a channel that is closed when the next event comes into a room, for those who look in without being in it. Look at
+// the room after calling it, not before.
+func (s *Service) Watch(room string) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.watched[room]
+	if w == nil {
+		w = make(chan struct{})
+		s.watched[room] = w
+	}
+	return w
 }
 
 // Pos is the newest stream position that clients can have heard of.
