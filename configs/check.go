@@ -83,6 +83,10 @@ func (c *Config) Check() error {
 		}
 	}
 
+	if u, err := url.Parse(c.Web.ElementCall); c.Web.ElementCall != "" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "") {
+		fail("web.element_call", "is %q; write the URL of the folder that holds Element Call's index.html, such as https://call.example.org/", c.Web.ElementCall)
+	}
+
 	oneOf("tls.mode", c.TLS.Mode, TLSOff, TLSFiles, TLSSelfSigned)
 	files := c.TLS.Certificate != "" || c.TLS.Key != ""
 	switch {

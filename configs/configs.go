@@ -46,6 +46,7 @@ type Config struct {
 	Push         Push         `yaml:"push"`
 	TURN         TURN         `yaml:"turn"`
 	SFU          SFU          `yaml:"sfu"`
+	Web          Web          `yaml:"web"`
 	Log          Log          `yaml:"log"`
 	Shutdown     Shutdown     `yaml:"shutdown"`
 }
@@ -179,6 +180,11 @@ type SFU struct {
 	PublicAddresses []netip.Addr `yaml:"public_addresses"`
 	Keys            []string     `yaml:"keys" secret:"text"`
 	AutoCreate      bool         `yaml:"auto_create"`
+}
+
+// Web is the web client.
+type Web struct {
+	ElementCall string `yaml:"element_call"`
 }
 
 // Relay is the side of TURN that peers see.

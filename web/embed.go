@@ -15,6 +15,8 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/base64"
+	"encoding/json"
+	"fmt"
 	"io"
 	"io/fs"
 	"mime"
@@ -31,18 +33,18 @@ import (
 var dist embed.FS
 
 // The policy that browsers hold the application to: code, styles and connections from this server only; WebAssembly for the
-// end-to-end encryption; pictures and media also from memory, where decrypted attachments live.
+// end-to-end encryption; pictures and media also from memory, where decrypted attachments live. %s is whose frames may be shown besides.
 const contentSecurityPolicy = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; connect-src 'self' blob:; " +
 	"img-src 'self' blob: data:; media-src 'self' blob: mediastream:; font-src 'self'; worker-src 'self' blob:; manifest-src 'self'; " +
-	"frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'self'; object-src 'none'"
+	"frame-src 'self'%s; frame-ancestors 'self'; base-uri 'none'; form-action 'self'; object-src 'none'"
 
 // Handler serves the application embedded in this binary, or says how to build it when it is not there.
-func Handler() (http.Handler, error) {
+func Handler(o Options) (http.Handler, error) {
 	built, err := fs.Sub(dist, "dist")
 	if err != nil {
 		return nil, err
 	}
-	return serve(built)
+	return serve(built, o)
 }
 
 // asset is one file, ready to send.
@@ -59,12 +61,25 @@ type form struct {
 	tag  string
 }
 
-type app map[string]*asset
+type app struct {
+	files       map[string]*asset
+	config      []byte // of /config.json
+	policy      string
+	permissions string
+}
 
 // serve makes a handler of files.
-func serve(files fs.FS) (http.Handler, error) {
-	a := app{}
-	err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
+func serve(files fs.FS, o Options) (http.Handler, error) {
+	config, err := json.Marshal(map[string]string{"element_call": o.ElementCall})
+	if err != nil {
+		return nil, err
+	}
+	a := &app{files: map[string]*asset{}, config: config, policy: fmt.Sprintf(contentSecurityPolicy, ""), permissions: fmt.Sprintf(permissionsPolicy, "", "", "")}
+	if other := origin(o.ElementCall); other != "" {
+		quoted := ` "` + other + `"`
+		a.policy, a.permissions = fmt.Sprintf(contentSecurityPolicy, " "+other), fmt.Sprintf(permissionsPolicy, quoted, quoted, quoted)
+	}
+	err = fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || strings.HasPrefix(path.Base(name), ".") {
 			return err
 		}
@@ -72,14 +87,14 @@ func serve(files fs.FS) (http.Handler, error) {
 		if err != nil {
 			return err
 		}
-		a[name] = newAsset(files, name, info.Size())
+		a.files[name] = newAsset(files, name, info.Size())
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	if a["index.html"] == nil {
-		return http.HandlerFunc(notBuilt), nil
+	if a.files["index.html"] == nil {
+		return http.HandlerFunc(a.notBuilt), nil
 	}
 	return a, nil
 }
@@ -139,24 +154,30 @@ func compressible(kind string) bool {
 }
 
 // ServeHTTP answers GET and HEAD.
-func (a app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "only GET and HEAD are answered here", http.StatusMethodNotAllowed)
 		return
 	}
-	secure(w.Header())
+	a.secure(w.Header())
+	if r.URL.Path == "/config.json" {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-cache")
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(a.config))
+		return
+	}
 	name := strings.TrimPrefix(path.Clean(r.URL.Path), "/")
-	f := a[name]
+	f := a.files[name]
 	if f == nil {
-		f = a[name+".html"] // /doctor is a page of its own
+		f = a.files[name+".html"] // /doctor is a page of its own
 	}
 	if f == nil {
 		if path.Ext(r.URL.Path) != "" && !strings.HasPrefix(r.URL.Path, "/meet/") {
 			http.Error(w, "no such file", http.StatusNotFound)
 			return
 		}
-		f = a["index.html"]
+		f = a.files["index.html"]
 	}
 	f.send(w, r)
 }
@@ -195,17 +216,20 @@ func acceptsGzip(r *http.Request) bool {
 	return false
 }
 
+// Which origins may use what; each %s stands for the one of group calls, if that is another.
+const permissionsPolicy = "camera=(self%s), microphone=(self%s), display-capture=(self%s), geolocation=(), payment=(), usb=()"
+
 // secure sets the headers that go with every answer.
-func secure(h http.Header) {
-	h.Set("Content-Security-Policy", contentSecurityPolicy)
+func (a *app) secure(h http.Header) {
+	h.Set("Content-Security-Policy", a.policy)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Permissions-Policy", "camera=(self), microphone=(self), display-capture=(self), geolocation=(), payment=(), usb=()")
+	h.Set("Permissions-Policy", a.permissions)
 }
 
-func notBuilt(w http.ResponseWriter, _ *http.Request) {
-	secure(w.Header())
+func (a *app) notBuilt(w http.ResponseWriter, _ *http.Request) {
+	a.secure(w.Header())
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(http.StatusNotFound)
 	io.WriteString(w, "<!doctype html><title>Trunkboard</title><h1>Trunkboard is running</h1>"+

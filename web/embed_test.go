@@ -5,6 +5,7 @@ package web
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -23,7 +24,7 @@ func built(t *testing.T) http.Handler {
 		"assets/crypto.wasm":     {Data: []byte("\x00asm")},
 		"icon.svg":               {Data: []byte("<svg/>")},
 		".keep":                  {},
-	})
+	}, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +97,7 @@ func TestHashedFilesAreCachedForeverAndCompressed(t *testing.T) {
 }
 
 func TestEveryAnswerCarriesTheSecurityHeaders(t *testing.T) {
-	unbuilt, err := serve(fstest.MapFS{".keep": {}})
+	unbuilt, err := serve(fstest.MapFS{".keep": {}}, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +110,7 @@ func TestEveryAnswerCarriesTheSecurityHeaders(t *testing.T) {
 		if !strings.Contains(csp, "script-src 'self' 'wasm-unsafe-eval';") {
 			t.Errorf("%s: policy %q does not let the encryption run", name, csp)
 		}
-		if csp != contentSecurityPolicy || strings.Contains(csp, "unsafe-inline") || strings.Contains(csp, "'unsafe-eval'") {
+		if csp != fmt.Sprintf(contentSecurityPolicy, "") || strings.Contains(csp, "unsafe-inline") || strings.Contains(csp, "'unsafe-eval'") {
 			t.Errorf("%s: policy %q", name, csp)
 		}
 		if w.Header().Get("X-Content-Type-Options") != "nosniff" || w.Header().Get("Referrer-Policy") != "no-referrer" {

@@ -5,6 +5,9 @@ package main
 import (
 	"context"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/trunkboard/trunkboard/configs"
 	"github.com/trunkboard/trunkboard/signalling"
@@ -28,7 +31,7 @@ func (a *App) open(ctx context.Context) error {
 		api = withAuthority(a.authority, api)
 	}
 	if a.has("web") {
-		h, err := web.Handler()
+		h, err := a.openWeb()
 		if err != nil {
 			return err
 		}
@@ -37,6 +40,29 @@ func (a *App) open(ctx context.Context) error {
 	public := a.withFocus(a.withSFU(dispatch(a.count("api", a.endPolls(api)), a.count("web", site))))
 	a.api.Store(&public)
 	return nil
+}
+
+// openWeb serves the web client, and beside it Element Call's files if they are in the data folder.
+func (a *App) openWeb() (http.Handler, error) {
+	if a.cfg.Web.ElementCall != "" {
+		return web.Handler(web.Options{ElementCall: strings.TrimSuffix(a.cfg.Web.ElementCall, "/") + "/"})
+	}
+	folder := filepath.Join(a.cfg.DataDir, "element-call")
+	if _, err := os.Stat(filepath.Join(folder, "index.html")); err != nil {
+		return web.Handler(web.Options{})
+	}
+	client, err := web.Handler(web.Options{ElementCall: web.ElementCallPath})
+	if err != nil {
+		return nil, err
+	}
+	files := http.StripPrefix(strings.TrimSuffix(web.ElementCallPath, "/"), web.Folder(os.DirFS(folder)))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, web.ElementCallPath) {
+			files.ServeHTTP(w, r)
+			return
+		}
+		client.ServeHTTP(w, r)
+	}), nil
 }
 
 // rates names the limits as the API does.
