@@ -60,13 +60,18 @@ test: deps build ## Run every test: Go, web and browsers, with a PostgreSQL and 
 # What `make test` runs once the databases are there.
 check: lint-go test-go test-web test-browser test-network
 
-test-go:
+test-go: sfu/e2e/node_modules/.package-lock.json
 	go test -timeout 20m ./...
+
+# Other people's clients, which the tests run unmodified: livekit-client, and Element Call (AGPL-3.0, never part of the binary).
+%/node_modules/.package-lock.json: %/package.json %/package-lock.json
+	npm --prefix $* ci --no-audit --no-fund
+	@touch $@
 
 test-web: web/app/node_modules/.package-lock.json
 	$(NPM) test
 
-test-browser: build
+test-browser: build web/e2e/element-call/node_modules/.package-lock.json
 	$(NPM) run test:e2e
 
 test-network: build ## One call in each of five networks; prints the selected pairs (root: it makes a network namespace)

@@ -15,6 +15,7 @@ func (a *API) routesRTC() {
 	if a.Focus == nil {
 		return
 	}
+	a.advertise("org.matrix.msc4143")
 	const unstable = "/_matrix/client/unstable/"
 	a.route("GET /_matrix/client/v1/rtc/transports", AnyUser, "requests", a.transports)
 	a.route("GET "+unstable+"org.matrix.msc4143/rtc/transports", AnyUser, "requests", a.transports)

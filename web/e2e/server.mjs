@@ -2,7 +2,7 @@
 // The server that the browser tests talk to: the one at TRUNKBOARD_URL, or a fresh bin/trunkboard on free ports.
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -14,13 +14,17 @@ const START_MS = 30_000;
 
 /**
  * Returns `{ url, close }`. `settings` are configuration keys for a server that is started here; they override
- * the ones that tests need (loopback, free ports, no rate limits, cheap passwords).
+ * the ones that tests need (loopback, free ports, no rate limits, cheap passwords). `prepare` may fill its data folder first.
  */
-export async function homeserver(settings = {}) {
+export async function homeserver(settings = {}, prepare = undefined) {
   if (process.env.TRUNKBOARD_URL) return { url: process.env.TRUNKBOARD_URL, close: async () => {} };
   if (!existsSync(BINARY)) throw new Error(`${BINARY} is missing: run "make build", or name a running server in TRUNKBOARD_URL`);
   const data = await mkdtemp(join(tmpdir(), 'trunkboard-server-'));
   const announcement = join(data, 'announce.json');
+  if (prepare) {
+    await mkdir(join(data, 'data'), { mode: 0o700 });
+    await prepare(join(data, 'data'));
+  }
   const keys = {
     data_dir: join(data, 'data'),
     'listen.client': '127.0.0.1:0',

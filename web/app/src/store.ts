@@ -15,6 +15,14 @@ export interface Toast {
   words: string;
 }
 
+export interface GroupView {
+  roomId: string;
+  name: string;
+  /** We are in it; before that its page asks how we want to look. */
+  joined: boolean;
+  minimised: boolean;
+}
+
 export interface AppState {
   sync: SyncStatus;
   rooms: RoomItem[];
@@ -24,6 +32,8 @@ export interface AppState {
   roomId: string | null;
   call: CallView | null;
   incoming: IncomingView | null;
+  /** The group call that this device has open. */
+  group: GroupView | null;
   /** Chosen microphone, camera and speaker. */
   devices: DeviceChoice;
   encryption: EncryptionView;
@@ -42,6 +52,7 @@ const empty = (): AppState => ({
   roomId: null,
   call: null,
   incoming: null,
+  group: null,
   devices: loadDevices(),
   encryption: { phase: 'starting', problem: '' },
   recoveryKey: null,

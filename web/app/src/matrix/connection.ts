@@ -19,6 +19,7 @@ import { logger } from 'matrix-js-sdk/lib/logger.js';
 import { clearSession, loadSession, type Session } from '../auth/session.ts';
 import { TokenKeeper } from '../auth/tokens.ts';
 import { CallManager } from '../calls/manager.ts';
+import { GroupCalls } from '../group/host.ts';
 import { resetStore, toast, useApp } from '../store.ts';
 import { cryptoDatabase, Encryption } from './encryption.ts';
 import { MediaLoader } from './media.ts';
@@ -64,6 +65,7 @@ export class Connection {
   readonly client: MatrixClient;
   readonly media: MediaLoader;
   readonly calls: CallManager;
+  readonly groups: GroupCalls;
   readonly userId: string;
   readonly keeper: TokenKeeper;
   readonly list: RoomList;
@@ -82,6 +84,7 @@ export class Connection {
     this.keeper = keeper;
     this.media = new MediaLoader(session.baseUrl, keeper);
     this.calls = new CallManager(client);
+    this.groups = new GroupCalls(client, this.media);
     this.list = new RoomList(client);
     keeper.onRenewed = (renewed) => client.setAccessToken(renewed.accessToken);
     client.on(ClientEvent.Sync, this.onSync);
@@ -259,6 +262,7 @@ export class Connection {
       return;
     }
     this.calls.hangUp();
+    await this.groups.hangUp();
     try {
       await this.client.logout(true);
     } catch {
@@ -285,6 +289,7 @@ export class Connection {
     window.removeEventListener('online', this.onLine);
     window.removeEventListener('offline', this.onLine);
     this.calls.stop();
+    this.groups.stop();
     this.list.stop();
     this.verifications.stop();
     this.encryption.stop();

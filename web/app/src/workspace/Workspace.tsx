@@ -6,6 +6,7 @@ import { IncomingCall } from '../calls/IncomingCall.tsx';
 import { ConfirmDevice } from '../encryption/ConfirmDevice.tsx';
 import { EncryptionBanner } from '../encryption/EncryptionBanner.tsx';
 import { RecoveryKeyDialog } from '../encryption/RecoveryKeyDialog.tsx';
+import { GroupCallScreen } from '../group/GroupCallScreen.tsx';
 import { VerificationDialog } from '../encryption/VerificationDialog.tsx';
 import { Connection, OpenElsewhere } from '../matrix/connection.ts';
 import { roomFromHash, useApp } from '../store.ts';
@@ -17,6 +18,7 @@ import { Sidebar } from './Sidebar.tsx';
 import '../styles/workspace.css';
 import '../styles/timeline.css';
 import '../styles/call.css';
+import '../styles/group.css';
 import '../styles/encryption.css';
 
 interface Props {
@@ -88,7 +90,7 @@ export default function Workspace(props: Props) {
   const { connection, problem, elsewhere, take } = useSession(props);
   const roomId = useApp((s) => s.roomId);
   const sync = useApp((s) => s.sync);
-  const inCall = useApp((s) => s.call !== null && !s.call.minimised);
+  const inCall = useApp((s) => (s.call !== null && !s.call.minimised) || (s.group !== null && !s.group.minimised));
   useAddress();
   useTitle();
 
@@ -134,6 +136,7 @@ export default function Workspace(props: Props) {
       <RecoveryKeyDialog />
       <VerificationDialog />
       <CallScreen />
+      <GroupCallScreen />
       <IncomingCall />
       <Toasts />
     </ConnectionProvider>

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+import { ClientEvent, MatrixEventEvent, RoomStateEvent, RoomStickyEventsEvent, type MatrixClient, type MatrixEvent, type ReceivedToDeviceMessage } from 'matrix-js-sdk';
+import { ClientWidgetApi, Widget, WidgetApiFromWidgetAction, type IWidgetApiRequest } from 'matrix-widget-api';
+import type { MediaLoader } from '../matrix/media.ts';
+import { CallDriver, widgetEvent } from './driver.ts';
+import { groupCallUrl, type GroupCallPlace } from './url.ts';
+
+/** Actions of Element Call beside those of the widget API. */
+const JOIN = 'io.element.join';
+const HANGUP = 'im.vector.hangup';
+const CLOSE = 'io.element.close';
+const DEVICE_MUTE = 'io.element.device_mute';
+
+/** How long the widget has for saying goodbye, in milliseconds. */
+const FAREWELL_MS = 3000;
+
+export interface GroupCallEvents {
+  onJoined: () => void;
+  /** The person has hung up, or the widget is done. */
+  onOver: () => void;
+}
+
+/** One group call of this device: Element Call in a frame, and what passes between it and the room. */
+export class GroupCall {
+  readonly roomId: string;
+  readonly url: string;
+  private readonly client: MatrixClient;
+  private readonly media: MediaLoader;
+  private readonly widget: Widget;
+  private readonly events: GroupCallEvents;
+  private api: ClientWidgetApi | null = null;
+  private over = false;
+
+  constructor(client: MatrixClient, media: MediaLoader, place: Omit<GroupCallPlace, 'widgetId' | 'userId' | 'deviceId' | 'baseUrl'>, events: GroupCallEvents) {
+    this.client = client;
+    this.media = media;
+    this.roomId = place.roomId;
+    this.events = events;
+    const widgetId = `trunkboard-call-${crypto.randomUUID()}`;
+    const userId = client.getSafeUserId();
+    this.url = groupCallUrl({ ...place, widgetId, userId, deviceId: client.getDeviceId()!, baseUrl: client.baseUrl });
+    // Element Call says itself when it is ready to be spoken to.
+    this.widget = new Widget({ id: widgetId, creatorUserId: userId, type: 'm.call', url: this.url, waitForIframeLoad: false });
+  }
+
+  /** Connects the frame; call it before its page has loaded. */
+  attach(frame: HTMLIFrameElement): void {
+    if (this.api || this.over) return;
+    const api = new ClientWidgetApi(this.widget, frame, new CallDriver(this.client, this.media, this.roomId));
+    this.api = api;
+    api.setViewedRoomId(this.roomId);
+    const answered = (action: string, then?: () => void) =>
+      api.on(`action:${action}`, (event: CustomEvent<IWidgetApiRequest>) => {
+        event.preventDefault();
+        api.transport.reply(event.detail, {});
+        then?.();
+      });
+    answered(JOIN, this.events.onJoined);
+    answered(HANGUP, () => this.end());
+    answered(CLOSE, () => this.end());
+    answered(DEVICE_MUTE);
+    answered(WidgetApiFromWidgetAction.UpdateAlwaysOnScreen);
+    this.client.on(ClientEvent.Event, this.onEvent);
+    this.client.on(MatrixEventEvent.Decrypted, this.onDecrypted);
+    this.client.on(RoomStateEvent.Events, this.onState);
+    this.client.getRoom(this.roomId)?.on(RoomStickyEventsEvent.Update, this.onSticky);
+    this.client.on(ClientEvent.ReceivedToDeviceMessage, this.onToDevice);
+  }
+
+  /** Asks the widget to leave the call, and ends it. */
+  async hangUp(): Promise<void> {
+    if (!this.api || this.over) return this.end();
+    await Promise.race([this.api.transport.send(HANGUP, {}).catch(() => {}), new Promise((resolve) => setTimeout(resolve, FAREWELL_MS))]);
+    this.end();
+  }
+
+  /** Takes the widget away. */
+  end(): void {
+    if (this.over) return;
+    this.over = true;
+    this.client.off(ClientEvent.Event, this.onEvent);
+    this.client.off(MatrixEventEvent.Decrypted, this.onDecrypted);
+    this.client.off(RoomStateEvent.Events, this.onState);
+    this.client.getRoom(this.roomId)?.off(RoomStickyEventsEvent.Update, this.onSticky);
+    this.client.off(ClientEvent.ReceivedToDeviceMessage, this.onToDevice);
+    this.api?.stop();
+    this.api = null;
+    this.events.onOver();
+  }
+
+  private onEvent = (event: MatrixEvent): void => {
+    if (event.getRoomId() !== this.roomId) return;
+    // The SDK decrypts by itself only what it needs; onDecrypted passes it on.
+    if (event.shouldAttemptDecryption()) this.client.decryptEventIfNeeded(event).catch(() => {});
+    else this.feed(event);
+  };
+
+  private onDecrypted = (event: MatrixEvent): void => {
+    if (event.getRoomId() === this.roomId) this.feed(event);
+  };
+
+  private onState = (event: MatrixEvent): void => {
+    if (event.getRoomId() === this.roomId) this.api?.feedStateUpdate(widgetEvent(event)).catch(() => {});
+  };
+
+  /** Sticky events also come without the timeline, after a gap for example. */
+  private onSticky = (added: MatrixEvent[], updated: { current: MatrixEvent }[]): void => {
+    for (const event of [...added, ...updated.map((u) => u.current)]) {
+      this.onEvent(event);
+    }
+  };
+
+  private onToDevice = ({ message, encryptionInfo }: ReceivedToDeviceMessage): void => {
+    this.api?.feedToDevice(message as never, encryptionInfo !== null).catch(() => {});
+  };
+
+  private feed(event: MatrixEvent): void {
+    if (event.isBeingDecrypted() || event.isDecryptionFailure()) return;
+    this.api?.feedEvent(widgetEvent(event)).catch(() => {});
+  }
+}
