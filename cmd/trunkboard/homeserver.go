@@ -15,6 +15,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/e2ee"
 	"github.com/trunkboard/trunkboard/homeserver/event"
 	"github.com/trunkboard/trunkboard/homeserver/fedapi"
+	"github.com/trunkboard/trunkboard/homeserver/guests"
 	"github.com/trunkboard/trunkboard/homeserver/mail"
 	"github.com/trunkboard/trunkboard/homeserver/media"
 	"github.com/trunkboard/trunkboard/homeserver/notices"
@@ -73,6 +74,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		remote = others
 	}
 	keys := e2ee.New(store, a.cfg.ServerName, a.log.With("part", "e2ee"), e2ee.Deps{Rooms: room, Clock: clock, Remote: remote})
+	room.UseGuests(acc.IsGuest)
 	here, err := a.openPresence(clock)
 	if err != nil {
 		return nil, err
@@ -91,10 +93,13 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	groups := a.openFocus(rtc.Home{Accounts: acc, Rooms: room, Later: later}, later, rtc.Book{Store: store})
 	pushes := a.openPushes(deliver.Deps{Store: store, Rooms: room, Rules: rules, Calls: records, Ignores: acc, Clock: clock})
 	records.OnStopped(pushes.Stopped)
+	visitors := guests.New(room, acc, a.log.With("part", "guests"))
+	a.running = append(a.running, component{name: "guests", run: visitors.Run})
 	store.Observe(func(pos int64, notes []storage.Note) {
 		rules.Observe(pos, notes) // first, so that an event and the count with it go out together
 		sync.Observe(pos, notes)
 		records.Observe(pos, notes)
+		visitors.Observe(pos, notes)
 		if groups != nil {
 			rtc.EndMedia(groups, notes)
 		}

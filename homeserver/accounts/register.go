@@ -29,6 +29,7 @@ type NewUser struct {
 	Admin     bool
 	Type      string // "", "bot", "support"
 	Token     string // registration token to be spent; "" where none is needed
+	Upgrade   string // user id of the guest whose account it becomes; "" for a new one (see UpgradeGuest)
 	Email     string // session of an e-mail address that was proven; "" for none
 	Name      string // display name; "" takes the localpart
 	Login     *Login // nil: make the account only
@@ -135,8 +136,10 @@ func (s *Service) Create(ctx context.Context, n NewUser) (Tokens, error) {
 			return Tokens{}, err
 		}
 	}
-	if err := s.Available(ctx, local); err != nil {
-		return Tokens{}, err
+	if n.Upgrade == "" {
+		if err := s.Available(ctx, local); err != nil {
+			return Tokens{}, err
+		}
 	}
 	hash := n.hash
 	if n.Password != "" {
@@ -171,7 +174,13 @@ func (s *Service) Create(ctx context.Context, n NewUser) (Tokens, error) {
 				return err
 			}
 		}
-		if err := tx.InsertUser(u); errors.Is(err, storage.ErrExists) {
+		if n.Upgrade != "" {
+			if err := tx.UpgradeGuest(u.ID, hash); errors.Is(err, storage.ErrNotFound) {
+				return errUserInUse
+			} else if err != nil {
+				return err
+			}
+		} else if err := tx.InsertUser(u); errors.Is(err, storage.ErrExists) {
 			return errUserInUse
 		} else if err != nil {
 			return err
@@ -187,6 +196,9 @@ func (s *Service) Create(ctx context.Context, n NewUser) (Tokens, error) {
 		_, err := g.write(tx)
 		return err
 	})
+	if n.Upgrade != "" {
+		s.Forget(u.ID) // his sessions are no guest's any more
+	}
 	switch {
 	case err != nil:
 		return Tokens{}, err

@@ -84,6 +84,7 @@ func (a *API) register(r *Request) (any, error) {
 		DisplayName string         `json:"initial_device_display_name"`
 		NoLogin     bool           `json:"inhibit_login"`
 		Refresh     bool           `json:"refresh_token"`
+		Guest       string         `json:"guest_access_token"`
 		Auth        *accounts.Auth `json:"auth"`
 	}
 	if err := r.DecodeIfAny(&in); err != nil {
@@ -100,7 +101,13 @@ func (a *API) register(r *Request) (any, error) {
 		login.DeviceID = "" // chosen by the server, as the spec has it
 		return a.create(r, accounts.NewUser{Guest: true, Login: login})
 	}
-	if in.Username != "" {
+	var guest string
+	if in.Guest != "" {
+		var err error
+		if guest, err = a.Accounts.UpgradeGuest(r.Context(), in.Guest, in.Username); err != nil {
+			return nil, err
+		}
+	} else if in.Username != "" {
 		if err := a.Accounts.Available(r.Context(), in.Username); err != nil {
 			return nil, err
 		}
@@ -127,7 +134,7 @@ func (a *API) register(r *Request) (any, error) {
 	if in.Password == "" {
 		return nil, signalling.MissingParam("a password is needed")
 	}
-	n := accounts.NewUser{Localpart: in.Username, Password: in.Password, Login: login, Token: proof[accounts.StageRegistrationToken], Email: proof[accounts.StageEmail]}
+	n := accounts.NewUser{Localpart: in.Username, Password: in.Password, Login: login, Token: proof[accounts.StageRegistrationToken], Email: proof[accounts.StageEmail], Upgrade: guest}
 	if in.NoLogin {
 		n.Login = nil
 	}
@@ -210,7 +217,7 @@ func (a *API) changePassword(r *Request) (any, error) {
 	}
 	switch {
 	case r.Guest:
-		return nil, signalling.Refuse(http.StatusForbidden, "M_GUEST_ACCESS_FORBIDDEN", "guests may not do this; register an account first")
+		return nil, errGuest
 	case flows == nil:
 		return nil, signalling.Refuse(http.StatusUnauthorized, "M_MISSING_TOKEN", "this endpoint needs an access token, in the Authorization header")
 	}

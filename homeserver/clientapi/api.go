@@ -412,7 +412,7 @@ func (a *API) admit(r *Request, access Access, op string) error {
 			return signalling.Refuse(http.StatusUnauthorized, "M_MISSING_TOKEN", "this endpoint needs an access token, in the Authorization header")
 		}
 		if r.Guest && access >= Token {
-			return signalling.Refuse(http.StatusForbidden, "M_GUEST_ACCESS_FORBIDDEN", "guests may not do this; register an account first")
+			return errGuest
 		}
 		if access == Admin && !r.Admin {
 			return signalling.Forbidden("only a server administrator may do this")
@@ -420,6 +420,8 @@ func (a *API) admit(r *Request, access Access, op string) error {
 	}
 	return r.Limit(op)
 }
+
+var errGuest = signalling.Refuse(http.StatusForbidden, "M_GUEST_ACCESS_FORBIDDEN", "guests may not do this; register an account first")
 
 // bearer gives the token of the Authorization header, "" when there is none. A token in the query is refused, because queries end
 // up in logs and histories.

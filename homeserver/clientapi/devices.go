@@ -16,7 +16,7 @@ func (a *API) routesDevices() {
 	if a.Accounts == nil {
 		return
 	}
-	a.route("GET /_matrix/client/v3/devices", Token, "requests", func(r *Request) (any, error) {
+	a.route("GET /_matrix/client/v3/devices", AnyUser, "requests", func(r *Request) (any, error) {
 		all, err := a.Accounts.Devices(r.Context(), r.UserID)
 		out := make([]device, len(all))
 		for i, d := range all {
@@ -24,11 +24,11 @@ func (a *API) routesDevices() {
 		}
 		return map[string]any{"devices": out}, err
 	})
-	a.route("GET /_matrix/client/v3/devices/{deviceID}", Token, "requests", func(r *Request) (any, error) {
+	a.route("GET /_matrix/client/v3/devices/{deviceID}", AnyUser, "requests", func(r *Request) (any, error) {
 		d, err := a.Accounts.Device(r.Context(), r.UserID, r.PathValue("deviceID"))
 		return deviceOf(d), err
 	})
-	a.route("PUT /_matrix/client/v3/devices/{deviceID}", Token, "requests", func(r *Request) (any, error) {
+	a.route("PUT /_matrix/client/v3/devices/{deviceID}", AnyUser, "requests", func(r *Request) (any, error) {
 		var in struct {
 			DisplayName *string `json:"display_name"`
 		}

@@ -35,7 +35,7 @@ func (a *API) routesEvents() {
 	}
 	const base = "/_matrix/client/v3/rooms/{room}"
 	a.route("PUT "+base+"/send/{type}/{txn}", AnyUser, "", a.send)
-	a.route("PUT "+base+"/redact/{event}/{txn}", AnyUser, "messages", a.redact)
+	a.route("PUT "+base+"/redact/{event}/{txn}", Token, "messages", a.redact)
 	a.route("GET "+base+"/state", AnyUser, "requests", a.allState)
 	for _, path := range []string{"/state/{type}", "/state/{type}/{$}", "/state/{type}/{key}"} {
 		a.route("GET "+base+path, AnyUser, "requests", a.oneState)
@@ -208,6 +208,9 @@ func (a *API) sendMember(r *Request, target string, content json.RawMessage) (an
 	case "join", "invite", "knock", "leave", "ban":
 	default:
 		return nil, signalling.BadJSON("membership must be join, invite, knock, leave or ban")
+	}
+	if r.Guest && target != r.UserID {
+		return nil, errGuest
 	}
 	if m == "leave" && target == r.UserID {
 		if err := a.mayLeave(r, r.PathValue("room")); err != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/calls"
 	"github.com/trunkboard/trunkboard/homeserver/delayed"
 	"github.com/trunkboard/trunkboard/homeserver/e2ee"
+	"github.com/trunkboard/trunkboard/homeserver/guests"
 	"github.com/trunkboard/trunkboard/homeserver/media"
 	"github.com/trunkboard/trunkboard/homeserver/notices"
 	"github.com/trunkboard/trunkboard/homeserver/push"
@@ -93,15 +94,18 @@ func (s *siege) wire(st *storage.Store, change ...func(*accounts.Config, *Deps))
 	must(err)
 	r.UseProfiles(s.acc.NameAndAvatar)
 	r.UseInvitePolicy(s.acc.MayInvite)
+	r.UseGuests(s.acc.IsGuest)
 	keys := e2ee.New(st, "test", log, e2ee.Deps{Rooms: r, Clock: clock})
 	rules := push.New(st, clock, log)
 	here := presence.NewMem(presence.Config{}, clock)
 	sync := syncapi.New(syncapi.Deps{Store: st, Rooms: r, Keys: keys, Account: s.acc.ForSync(), Ignores: s.acc, Invites: s.acc, Unread: rules, Presence: here, Clock: clock, Log: log})
 	records := calls.New(calls.Deps{Store: st, Rooms: r, Clock: s.clock, Log: log})
+	visitors := guests.New(r, s.acc, log)
 	st.Observe(func(pos int64, notes []storage.Note) {
 		rules.Observe(pos, notes)
 		sync.Observe(pos, notes)
 		records.Observe(pos, notes)
+		visitors.Observe(pos, notes)
 	})
 	later := delayed.New(st, r, clock, log)
 	files, err := media.New(media.Config{ServerName: "test", Dir: filepath.Join(t.TempDir(), "media"), MaxUpload: 1 << 20}, st, clock, log)
@@ -126,7 +130,7 @@ func (s *siege) wire(st *storage.Store, change ...func(*accounts.Config, *Deps))
 		Leaves: leaves, Clock: clock, Log: log,
 	})
 
-	running := []func(context.Context) error{records.Run, rules.Run, later.Run, sync.Run, d.Focus.Run}
+	running := []func(context.Context) error{records.Run, rules.Run, later.Run, sync.Run, visitors.Run, d.Focus.Run}
 	ended := make(chan error, len(running))
 	for _, run := range running {
 		go func() { ended <- run(ctx) }()

@@ -42,8 +42,8 @@ func (a *API) routesProfile() {
 		}
 		return nil, signalling.NotFound("the profile has no field of that name")
 	})
-	a.route("PUT /_matrix/client/v3/profile/{userID}/{field}", Token, "requests", func(r *Request) (any, error) {
-		if err := r.Own("userID"); err != nil {
+	a.route("PUT /_matrix/client/v3/profile/{userID}/{field}", AnyUser, "requests", func(r *Request) (any, error) {
+		if err := r.ownField(); err != nil {
 			return nil, err
 		}
 		in := map[string]json.RawMessage{}
@@ -57,10 +57,18 @@ func (a *API) routesProfile() {
 		}
 		return nil, a.Accounts.SetProfileField(r.Context(), r.UserID, field, value)
 	})
-	a.route("DELETE /_matrix/client/v3/profile/{userID}/{field}", Token, "requests", func(r *Request) (any, error) {
-		if err := r.Own("userID"); err != nil {
+	a.route("DELETE /_matrix/client/v3/profile/{userID}/{field}", AnyUser, "requests", func(r *Request) (any, error) {
+		if err := r.ownField(); err != nil {
 			return nil, err
 		}
 		return nil, a.Accounts.SetProfileField(r.Context(), r.UserID, r.PathValue("field"), nil)
 	})
+}
+
+// ownField checks that the caller may write the field of the profile that the path names: his own; a guest, his display name only.
+func (r *Request) ownField() error {
+	if r.Guest && (r.PathValue("field") != "displayname" || r.PathValue("userID") != r.UserID) {
+		return errGuest
+	}
+	return r.Own("userID")
 }

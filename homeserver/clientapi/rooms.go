@@ -30,9 +30,9 @@ func (a *API) routesRooms() {
 	a.advertise("org.matrix.msc4155")
 	a.advertise("org.matrix.msc4380")
 	a.advertise("org.matrix.msc4380.stable")
-	a.route("POST "+base+"/kick", AnyUser, "requests", a.memberChange("kick"))
-	a.route("POST "+base+"/ban", AnyUser, "requests", a.memberChange("ban"))
-	a.route("POST "+base+"/unban", AnyUser, "requests", a.memberChange("unban"))
+	a.route("POST "+base+"/kick", Token, "requests", a.memberChange("kick"))
+	a.route("POST "+base+"/ban", Token, "requests", a.memberChange("ban"))
+	a.route("POST "+base+"/unban", Token, "requests", a.memberChange("unban"))
 }
 
 func (a *API) createRoom(r *Request) (any, error) {
@@ -142,7 +142,8 @@ func (a *API) joinRoom(r *Request) (any, error) {
 		return nil, err
 	}
 	if r.Guest {
-		if err := a.guestsMayEnter(r, id); err != nil {
+		// Other servers do not know who is a guest: he enters rooms that this one can look into.
+		if _, err := a.Rooms.Room(r.Context(), id); err != nil {
 			return nil, err
 		}
 	}
@@ -150,27 +151,6 @@ func (a *API) joinRoom(r *Request) (any, error) {
 		return nil, err
 	}
 	return map[string]string{"room_id": id}, nil
-}
-
-func (a *API) guestsMayEnter(r *Request, id string) error {
-	room, err := a.Rooms.Room(r.Context(), id)
-	if err != nil {
-		return err
-	}
-	e, err := room.State(r.Context(), room.Head(), "m.room.guest_access", "")
-	if err != nil {
-		return err
-	}
-	var c struct {
-		Access string `json:"guest_access"`
-	}
-	if e != nil {
-		_ = json.Unmarshal(e.Content(), &c)
-	}
-	if c.Access != "can_join" {
-		return signalling.Refuse(403, "M_GUEST_ACCESS_FORBIDDEN", "guests may not join this room; register an account first")
-	}
-	return nil
 }
 
 func (a *API) knockRoom(r *Request) (any, error) {

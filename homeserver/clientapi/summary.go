@@ -22,9 +22,9 @@ func (a *API) routesSummary() {
 	a.route("GET "+c+"unstable/im.nheko.summary/rooms/{room}/summary", Optional, "requests", a.summary)
 	a.route("GET "+c+"v1/rooms/{room}/hierarchy", AnyUser, "requests", a.hierarchy)
 	a.route("GET "+c+"v1/rooms/{room}/timestamp_to_event", AnyUser, "requests", a.eventAt)
-	a.route("POST "+c+"v3/rooms/{room}/report/{event}", AnyUser, "requests", a.reportEvent)
-	a.route("POST "+c+"v3/rooms/{room}/report", AnyUser, "requests", a.reportRoom)
-	a.route("POST "+c+"v3/users/{user}/report", AnyUser, "requests", a.reportUser)
+	a.route("POST "+c+"v3/rooms/{room}/report/{event}", Token, "requests", a.reportEvent)
+	a.route("POST "+c+"v3/rooms/{room}/report", Token, "requests", a.reportRoom)
+	a.route("POST "+c+"v3/users/{user}/report", Token, "requests", a.reportUser)
 	a.advertise("im.nheko.summary")
 }
 

@@ -212,6 +212,11 @@ func (r *Room) plan(ctx context.Context, head *Head, d Draft) (p planned, same s
 	if err := event.Authorise(e, state); err != nil {
 		return p, "", err
 	}
+	if d.Type == "m.room.member" && e.Membership() == "join" {
+		if err := r.guestMayJoin(ctx, head, d.Sender); err != nil {
+			return p, "", err
+		}
+	}
 	if d.Type == "m.room.member" && e.Membership() == "invite" {
 		if err := r.s.MayInvite(ctx, *d.StateKey, d.Sender); err != nil {
 			return p, "", err

@@ -50,7 +50,8 @@ type Service struct {
 
 	profile   Profile
 	invitable InvitePolicy
-	created   atomic.Int64 // newest createTime, in milliseconds
+	isGuest   func(ctx context.Context, user string) (bool, error) // nil: there are none
+	created   atomic.Int64                                         // newest createTime, in milliseconds
 	version   event.Version
 
 	mu      sync.Mutex

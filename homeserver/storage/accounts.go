@@ -98,6 +98,25 @@ func (tx *Tx) InsertUser(u User) error {
 	return err
 }
 
+// Guests lists the guests in the order of their ids, after an id, at most limit.
+func (s *Store) Guests(ctx context.Context, after string, limit int) ([]string, error) {
+	var out []string
+	err := s.rows(ctx, func(r *sql.Rows) error {
+		var id string
+		if err := r.Scan(&id); err != nil {
+			return err
+		}
+		out = append(out, id)
+		return nil
+	}, `SELECT user_id FROM users WHERE is_guest = 1 AND deactivated = 0 AND user_id > $1 ORDER BY user_id LIMIT $2`, after, int64(limit))
+	return out, err
+}
+
+// UpgradeGuest makes a guest's account a full one; ErrNotFound when it is none.
+func (tx *Tx) UpgradeGuest(userID, passwordHash string) error {
+	return touched(tx.Exec(`UPDATE users SET is_guest = 0, password_hash = $2 WHERE user_id = $1 AND is_guest = 1 AND deactivated = 0`, userID, passwordHash))
+}
+
 // touched is ErrNotFound where a statement that must meet a row met none.
 func touched(n int64, err error) error {
 	if err == nil && n == 0 {
