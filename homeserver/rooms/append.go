@@ -50,6 +50,7 @@ type Committed struct {
 	Changes []Change
 	Before  *Head    // the room right before it; nil for the first event of a room
 	Outbox  []string // servers that the event was queued for
+	Gap     bool     // history has a hole right before the event: see Room.Holes
 }
 
 const maxExtremities = 10 // prev_events of an event we build
@@ -322,7 +323,7 @@ func (r *Room) enqueue(plan []planned, extra func(*storage.Tx) error, head *Head
 						r.s.users.moved(storage.Membership{User: c.Key.StateKey, RoomNID: r.NID, RoomID: r.ID, Membership: heads[i].members.of(c.Key.StateKey), EventNID: c.New.NID, Pos: st.Pos})
 					}
 				}
-				c := &Committed{Room: r, Stored: &st, Head: heads[i], Changes: p.changes, Before: before, Outbox: p.outbox}
+				c := &Committed{Room: r, Stored: &st, Head: heads[i], Changes: p.changes, Before: before, Outbox: p.outbox, Gap: len(p.missing) > 0}
 				before = heads[i]
 				plan[i].stored = &st
 				tx.Note(storage.Note{Pos: st.Pos, Kind: storage.NoteEvent, User: st.Sender(), Device: st.Device, Room: r.ID, Value: c})

@@ -24,6 +24,7 @@ func (r *Room) loadHoles(ctx context.Context) error {
 	for _, g := range gaps {
 		r.gaps[g.Missing] = append(r.gaps[g.Missing], g.EventNID)
 	}
+	r.holes.Store(int64(len(r.gaps)))
 	if r.early, err = r.s.store.EarlyRedactions(ctx, r.NID); err != nil {
 		return err
 	}

@@ -164,6 +164,7 @@ func (r *Room) noteHoles(plan []planned) {
 			r.early[p.early] = append(r.early[p.early], p.stored.NID)
 		}
 	}
+	r.holes.Store(int64(len(r.gaps)))
 }
 
 // batch is an Insert under way. The room's lock is held.

@@ -107,11 +107,11 @@ func (s *Service) InsertWith(ctx context.Context, roomID string, events []*event
 // Holes names the missing prev_events of the first of events, in the order given, before which history has a hole; none when there is no
 // such event. GET /backfill from them brings what Backfill wants.
 func (r *Room) Holes(events ...*Stored) (at *Stored, missing []string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.gaps) == 0 {
+	if r.holes.Load() == 0 {
 		return nil, nil
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, e := range events {
 		for _, id := range e.PrevIDs() {
 			if slices.Contains(r.gaps[id], e.NID) {
@@ -141,8 +141,15 @@ func (s *Service) CloseHole(ctx context.Context, r *Room, missing []string) erro
 		for _, id := range missing {
 			delete(r.gaps, id)
 		}
+		r.holes.Store(int64(len(r.gaps)))
 	}
 	return err
+}
+
+// HasHole says that history has a hole right before e.
+func (r *Room) HasHole(e *Stored) bool {
+	at, _ := r.Holes(e)
+	return at != nil
 }
 
 // Backfill adds history to a room, below the hole that it fills (GET /backfill, in any order). Each event gets the state that its

@@ -230,6 +230,7 @@ type Room struct {
 	// gaps are the events that others name and that are not there, with those that name them; early are the redactions of events that
 	// are not there. mu guards both.
 	gaps, early map[string][]int64
+	holes       atomic.Int64                        // how many gaps there are
 	partial     atomic.Pointer[storage.PartialRoom] // joined without its whole state
 
 	acl      atomic.Pointer[acl]

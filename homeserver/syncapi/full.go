@@ -189,6 +189,10 @@ func (j *joinedRoom) fromStore(from, to int64) error {
 				break
 			}
 			j.timeline = append(j.timeline, e)
+			if j.room.HasHole(e) {
+				j.limited = true // what came before it is fetched from other servers as the client pages back
+				break
+			}
 		}
 		if !full {
 			break

@@ -34,6 +34,9 @@ func (j *joinedRoom) fromCommits(commits []*rooms.Committed) error {
 		return e.Status == storage.StatusOK && !j.a.ignores(e) && f.Timeline.Allows(j.room.ID, e.Type(), e.Sender(), f.Timeline.ContainsURL != nil && hasURL(e.Event))
 	}
 	for _, c := range commits {
+		if c.Gap {
+			j.timeline, j.limited = nil, true
+		}
 		if pick(c.Stored) {
 			j.timeline = append(j.timeline, c.Stored)
 		}

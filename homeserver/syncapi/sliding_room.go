@@ -200,6 +200,10 @@ func (b *roomBuilder) fromStore(from, to int64, limit int) error {
 				break
 			}
 			b.timeline = append(b.timeline, e)
+			if b.r.HasHole(e) {
+				b.limited = true
+				break
+			}
 		}
 		if len(page) < want {
 			break
@@ -215,6 +219,9 @@ func (b *roomBuilder) fromStore(from, to int64, limit int) error {
 // fromCommits takes the timeline and the changes from what the inbox has: nothing is read.
 func (b *roomBuilder) fromCommits(commits []*rooms.Committed) error {
 	for _, c := range commits {
+		if c.Gap {
+			b.timeline, b.limited = nil, true
+		}
 		if c.Stored.Status == storage.StatusOK && !b.a.v2.ignores(c.Stored) {
 			b.timeline = append(b.timeline, c.Stored)
 		}
