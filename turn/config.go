@@ -23,12 +23,15 @@ type Config struct {
 	// ListenTLS are addresses for TURN over TLS. nil means ":5349" if TLS is set, else none. TLS is also accepted on ListenTCP, told
 	// apart by the first byte.
 	ListenTLS []string
+	// ListenDTLS are addresses for TURN over DTLS (RFC 7350). nil means ":5349" if TLS is set, else none; an empty slice turns DTLS off.
+	// With at least one, DTLS is also accepted on ListenUDP, and plain packets here, told apart by the first byte.
+	ListenDTLS []string
 	// TLS holds the certificate or GetCertificate. Its NextProtos are not used: clients may offer any protocol name.
 	TLS *tls.Config
 	// Engine moves the packets: "auto" (default), "portable" or "linux".
 	Engine string
 
-	// Relays are the addresses that relayed transport addresses are made of, at most one for each family. nil means the first global
+	// Relays are the addresses that relayed transport addresses are made of; an allocation gets one of its family at random. nil means the first global
 	// unicast address of each family that this machine has, or 127.0.0.1 if there is none.
 	Relays []RelayAddress
 	// MinPort and MaxPort bound the relay ports. Default 49152-65535 (RFC 8656, section 7.2).
@@ -49,6 +52,15 @@ type Config struct {
 	DefaultLifetime, MaxLifetime time.Duration
 	// PermissionLifetime and ChannelLifetime. Default 5 min and 10 min (RFC 8656, sections 9 and 12).
 	PermissionLifetime, ChannelLifetime time.Duration
+
+	// Mobility lets clients keep their allocation when their address changes (RFC 8016).
+	Mobility bool
+	// TCPRelays lets clients that are connected over TCP or TLS ask for TCP connections to their peers (RFC 6062). Off, they are
+	// answered 442: WebRTC does not need them, and a relay for TCP reaches what speaks TCP.
+	TCPRelays bool
+	// Alternates are servers that clients are sent to with 300 (Try Alternate), in turn, instead of being served here (RFC 8489,
+	// section 10). Each client is sent to one of its own address family.
+	Alternates []netip.AddrPort
 
 	// LegacyChannels lets clients bind channel numbers up to 0x7FFF, as RFC 5766 did; RFC 8656 reserves those above 0x4FFF, and they are
 	// refused with 400 by default. coturn's test client, up to version 4.6, picks from the whole old range.
@@ -107,6 +119,9 @@ func (c Config) withDefaults() Config {
 	if c.ListenTLS == nil && c.TLS != nil {
 		c.ListenTLS = []string{":5349"}
 	}
+	if c.ListenDTLS == nil && c.TLS != nil {
+		c.ListenDTLS = []string{":5349"}
+	}
 	or(&c.Engine, string(relay.Auto))
 	if c.Relays == nil {
 		c.Relays = hostRelays()
@@ -146,13 +161,13 @@ func (c Config) validate() error {
 			}
 		}
 	}
-	if len(c.ListenTLS) > 0 && c.TLS == nil {
+	if len(c.ListenTLS)+len(c.ListenDTLS) > 0 && c.TLS == nil {
 		return errors.New("turn: TLS listeners need a certificate")
 	}
 	if len(c.Relays) == 0 {
 		return errors.New("turn: no relay address")
 	}
-	var seen [2]bool
+	seen := make(map[netip.Addr]bool)
 	for _, r := range c.Relays {
 		if !r.Local.IsValid() || r.Local.IsUnspecified() || r.Local.IsMulticast() || r.Local.Zone() != "" {
 			return fmt.Errorf("turn: relay address %v: it must be one address of this host", r.Local)
@@ -160,11 +175,10 @@ func (c Config) validate() error {
 		if x := r.External; x.IsValid() && (x.IsUnspecified() || x.Unmap().Is4() != r.Local.Unmap().Is4()) {
 			return fmt.Errorf("turn: external address %v does not fit relay address %v", x, r.Local)
 		}
-		f := familyIndex(r.Local.Unmap())
-		if seen[f] {
-			return errors.New("turn: more than one relay address of one family")
+		if seen[r.Local.Unmap()] {
+			return fmt.Errorf("turn: relay address %v is given twice", r.Local)
 		}
-		seen[f] = true
+		seen[r.Local.Unmap()] = true
 	}
 	if c.MinPort < 1024 || c.MinPort > c.MaxPort {
 		return fmt.Errorf("turn: relay ports %d-%d: want 1024 <= min <= max", c.MinPort, c.MaxPort)
@@ -177,6 +191,11 @@ func (c Config) validate() error {
 	}
 	if c.DefaultLifetime < time.Second || c.MaxLifetime < c.DefaultLifetime || c.PermissionLifetime < time.Second || c.ChannelLifetime < time.Second {
 		return errors.New("turn: a lifetime is shorter than a second, or the default longer than the maximum")
+	}
+	for _, a := range c.Alternates {
+		if !a.IsValid() || a.Port() == 0 || a.Addr().IsUnspecified() {
+			return fmt.Errorf("turn: alternate server %v: want address:port", a)
+		}
 	}
 	for _, p := range c.Allow {
 		if !p.IsValid() {

@@ -21,11 +21,11 @@ type sentSocket struct{ sent [][]byte }
 func (s *sentSocket) Serve(func(*relay.Batch), func(), relay.Socket) {}
 func (s *sentSocket) SendRun(_ *relay.Batch, frames [][]byte, to netip.AddrPort) int {
 	for _, f := range frames {
-		s.Send(f, to)
+		s.Send(f, to, false)
 	}
 	return len(frames)
 }
-func (s *sentSocket) Send(p []byte, _ netip.AddrPort) bool {
+func (s *sentSocket) Send(p []byte, _ netip.AddrPort, _ bool) bool {
 	s.sent = append(s.sent, bytes.Clone(p))
 	return true
 }

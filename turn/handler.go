@@ -22,13 +22,14 @@ type client struct {
 
 	stream *listen.Stream // TCP and TLS
 	alloc  *allocation    // the connection's; used in its goroutine only
+	data   *dataConn      // what the connection has become a part of (RFC 6062)
 }
 
 // allocation finds the live allocation of the 5-tuple.
 func (c *client) allocation() *allocation {
 	if c.stream != nil {
-		if c.alloc != nil && c.alloc.ended.Load() {
-			c.alloc = nil
+		if c.alloc != nil && (c.alloc.ended.Load() || c.alloc.stream.Load() != c.stream) {
+			c.alloc = nil // ended, or moved to another address
 		}
 		return c.alloc
 	}
@@ -43,7 +44,7 @@ func (c *client) send(p []byte) {
 		c.stream.Reply(p)
 		return
 	}
-	c.socket.Send(p, c.remote)
+	c.socket.Send(p, c.remote, false)
 }
 
 // sink is where relayed packets for the client go.
@@ -62,6 +63,7 @@ type handler struct {
 
 	fingerprint bool // the request had one
 	key         []byte
+	moved       []byte // the new MOBILITY-TICKET of an allocation that the request has moved
 }
 
 func newHandler(s *Server) *handler { return &handler{s: s} }
@@ -93,7 +95,7 @@ func (h *handler) handle(p []byte, c *client) {
 		return
 	}
 	h.req.Raw = p[:len(p):len(p)] // the integrity check appends to it, and behind p lies the next frame
-	h.key = nil
+	h.key, h.moved = nil, nil
 	if h.req.Decode() != nil {
 		return
 	}
@@ -113,10 +115,18 @@ func (h *handler) handle(p []byte, c *client) {
 		answer = h.createPermission
 	case stun.MethodChannelBind:
 		answer = h.channelBind
+	case stun.MethodConnect:
+		answer = h.connect
+	case stun.MethodConnectionBind:
+		answer = h.connectionBind
 	default:
 		return
 	}
 	a := c.allocation()
+	moving := a == nil && h.req.Type.Method == stun.MethodRefresh && h.req.Contains(attrMobilityTicket)
+	if moving {
+		a = h.movedBy()
+	}
 	who, ok := h.authenticate(c, a)
 	if !ok {
 		return
@@ -129,13 +139,19 @@ func (h *handler) handle(p []byte, c *client) {
 		h.s.counts.refusals[refusedUnknownAttribute].Add(1)
 		return
 	}
-	if h.req.Type.Method != stun.MethodAllocate {
+	if m := h.req.Type.Method; m != stun.MethodAllocate && m != stun.MethodConnectionBind {
 		switch {
+		case a == nil && moving:
+			h.refuse(c, 400, "Bad Request") // RFC 8016, section 3.2.2: not a ticket of ours
+			return
 		case a == nil:
 			h.refuse(c, 437, "Allocation Mismatch")
 			return
 		case who.username != a.username:
 			h.refuse(c, 441, "Wrong Credentials")
+			return
+		case moving && !h.move(a, c):
+			h.refuse(c, 437, "Allocation Mismatch")
 			return
 		}
 	}
@@ -244,6 +260,24 @@ func (h *handler) errorCode(code int, reason string) {
 	h.out.Add(stun.AttrErrorCode, append([]byte{0, 0, byte(code / 100), byte(code % 100)}, reason...))
 }
 
+// redirect sends the client to another server, if there are some for its address family (RFC 8489, section 10).
+func (h *handler) redirect(c *client) bool {
+	all := h.s.cfg.Alternates
+	for range all {
+		to := all[int(h.s.alternate.Add(1))%len(all)]
+		if _, ok := h.s.peers.check(to); !ok || to.Addr().Unmap().Is4() != c.remote.Addr().Is4() {
+			continue // not for this client, or an address that nobody shall be sent to
+		}
+		h.begin(stun.ClassErrorResponse)
+		h.errorCode(300, "Try Alternate")
+		plain := stunmsg.AppendAddress(nil, uint16(stun.AttrAlternateServer), to)
+		h.out.Add(stun.AttrAlternateServer, plain[4:])
+		h.finish(c)
+		return true
+	}
+	return false
+}
+
 // finish seals the answer and sends it.
 func (h *handler) finish(c *client) {
 	h.seal()
@@ -263,7 +297,7 @@ func (h *handler) seal() {
 const maxUnknown = 16
 
 // unknownAttributes lists those that must be understood (RFC 8489, section 14: types below 0x8000) and are not. DONT-FRAGMENT is
-// among them: RFC 8656, section 7.2, lets a server without it say so.
+// among them where the system cannot do it (RFC 8656, section 7.2).
 func (h *handler) unknownAttributes() (out stun.UnknownAttributes) {
 	for _, a := range h.req.Attributes {
 		if a.Type >= 0x8000 || len(out) == maxUnknown {
@@ -272,7 +306,11 @@ func (h *handler) unknownAttributes() (out stun.UnknownAttributes) {
 		switch a.Type {
 		case stun.AttrUsername, stun.AttrMessageIntegrity, stun.AttrMessageIntegritySHA256, stun.AttrRealm, stun.AttrNonce,
 			stun.AttrChannelNumber, stun.AttrLifetime, stun.AttrXORPeerAddress, stun.AttrData, stun.AttrRequestedAddressFamily,
-			stun.AttrEvenPort, stun.AttrRequestedTransport, stun.AttrReservationToken:
+			stun.AttrEvenPort, stun.AttrRequestedTransport, stun.AttrReservationToken, stun.AttrConnectionID:
+		case stun.AttrDontFragment:
+			if !relay.CanSendWhole {
+				out = append(out, a.Type)
+			}
 		default:
 			out = append(out, a.Type)
 		}
@@ -299,5 +337,5 @@ func (h *handler) sendIndication(c *client) {
 		h.s.plane.Counts.Dropped[relay.DropNoPermission].Add(1)
 		return
 	}
-	a.session.SendTo(data, peer)
+	a.session.SendTo(data, peer, h.req.Contains(stun.AttrDontFragment))
 }

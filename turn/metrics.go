@@ -27,6 +27,9 @@ const (
 	refusedPeerFamily
 	refusedUserQuota
 	refusedCapacity
+	refusedMobility
+	refusedConnectionExists
+	refusedConnectionFailure
 	refusedConnection
 	refusedRate
 	refusals
@@ -35,6 +38,7 @@ const (
 var refusalNames = [refusals]string{
 	"400_bad_request", "401_unauthorized", "403_forbidden_peer", "420_unknown_attribute", "437_allocation_mismatch", "438_stale_nonce",
 	"440_address_family", "441_wrong_credentials", "442_transport", "443_peer_family", "486_user_quota", "508_capacity",
+	"405_mobility", "446_connection_exists", "447_connection_failure",
 	"connection_limit", "rate_limit",
 }
 
@@ -42,12 +46,15 @@ var refusalCodes = map[int]refusal{
 	400: refusedBadRequest, 401: refusedUnauthorized, 403: refusedForbidden, 420: refusedUnknownAttribute, 437: refusedMismatch,
 	438: refusedStaleNonce, 440: refusedFamily, 441: refusedWrongCredentials, 442: refusedTransport, 443: refusedPeerFamily,
 	486: refusedUserQuota, 508: refusedCapacity,
+	405: refusedMobility, 446: refusedConnectionExists, 447: refusedConnectionFailure,
 }
 
 // counts are what the control plane counts; the data plane has its own (relay.Counts).
 type counts struct {
 	allocated atomic.Uint64
 	bindings  atomic.Uint64
+	moved     atomic.Uint64 // allocations whose client came back from another address
+	bound     atomic.Uint64 // connections joined with a peer's
 	refusals  [refusals]atomic.Uint64
 }
 

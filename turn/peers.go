@@ -4,6 +4,7 @@ package turn
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/trunkboard/trunkboard/turn/relay"
 )
@@ -61,7 +62,7 @@ type peerRule struct {
 	local map[netip.AddrPort]bool
 }
 
-func newPeerRule(c Config, ports [2]*relay.Ports, host []netip.Addr) *peerRule {
+func newPeerRule(c Config, ports [2][]*relay.Ports, host []netip.Addr) *peerRule {
 	r := &peerRule{
 		allow: c.Allow, own: make(map[netip.Addr]netip.Addr), shown: make(map[netip.Addr]netip.Addr),
 		ports: make(map[netip.Addr]*relay.Ports), local: make(map[netip.AddrPort]bool),
@@ -74,11 +75,9 @@ func newPeerRule(c Config, ports [2]*relay.Ports, host []netip.Addr) *peerRule {
 		r.own[ip] = ip
 		r.local[netip.AddrPortFrom(ip, a.Port())] = true
 	}
-	for _, p := range ports {
-		if p != nil {
-			r.own[p.Addr()] = p.Addr()
-			r.ports[p.Addr()] = p
-		}
+	for _, p := range append(slices.Clone(ports[0]), ports[1]...) {
+		r.own[p.Addr()] = p.Addr()
+		r.ports[p.Addr()] = p
 	}
 	for _, x := range c.Relays {
 		local := x.Local.Unmap()

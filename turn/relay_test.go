@@ -100,10 +100,10 @@ func TestAllocatingAndFreeingLeaksNoPortAndNoDescriptor(t *testing.T) {
 	}
 	// The last sockets close in their own goroutines.
 	deadline := time.Now().Add(10 * time.Second)
-	for s.ports[0].Free() != 1000 || descriptors(t) > files || runtime.NumGoroutine() > goroutines {
+	for s.ports[0][0].Free() != 1000 || descriptors(t) > files || runtime.NumGoroutine() > goroutines {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d of 1000 ports free, %d descriptors (before %d), %d goroutines (before %d)",
-				s.ports[0].Free(), descriptors(t), files, runtime.NumGoroutine(), goroutines)
+				s.ports[0][0].Free(), descriptors(t), files, runtime.NumGoroutine(), goroutines)
 		}
 		runtime.Gosched()
 	}

@@ -34,12 +34,13 @@ import (
 
 // Server is a STUN and TURN server.
 type Server struct {
-	cfg   Config
-	creds *Credentials
-	log   *slog.Logger
-	plane *relay.Plane
-	ports [2]*relay.Ports // IPv4, IPv6; nil where there is no relay address
-	peers *peerRule
+	cfg      Config
+	creds    *Credentials
+	log      *slog.Logger
+	plane    *relay.Plane
+	ports    [2][]*relay.Ports // IPv4, IPv6: each relay address
+	tcpPorts [2][]*relay.Ports // the same for TCP
+	peers    *peerRule
 
 	nonces       *nonces
 	unauthorized *limiter
@@ -50,14 +51,19 @@ type Server struct {
 	unregister   func()
 	unwatch      func()
 
+	dtls *listen.DTLS // nil without a certificate or with DTLS off
+
 	udp []udpListener
 	tcp []streamListener
 
-	draining atomic.Bool
+	draining  atomic.Bool
+	alternate atomic.Uint32 // counts redirections
 
 	mu         sync.Mutex
 	closed     bool
 	users      map[string]map[*allocation]struct{}
+	tickets    map[string]*allocation // RFC 8016
+	data       map[uint32]*dataConn   // RFC 6062, by CONNECTION-ID
 	reserved   map[reservationToken]*reservation
 	reservedBy map[string]int // user -> reservations
 	total      int
@@ -68,6 +74,7 @@ type Server struct {
 
 type udpListener struct {
 	addr    netip.AddrPort
+	secure  bool // one of ListenDTLS; all take both
 	table   *relay.Table
 	sockets []relay.Socket
 }
@@ -78,7 +85,7 @@ type streamListener struct {
 }
 
 // Addrs are the addresses that a Server listens on.
-type Addrs struct{ UDP, TCP, TLS []netip.AddrPort }
+type Addrs struct{ UDP, TCP, TLS, DTLS []netip.AddrPort }
 
 // Buffers of the kernel on the sockets that clients send to.
 const listenBuffer = 4 << 20
@@ -101,6 +108,8 @@ func New(cfg Config, creds *Credentials, log *slog.Logger, reg prometheus.Regist
 		gate:         listen.NewGate(cfg.MaxConnections, cfg.MaxConnectionsPerSource),
 		limits:       listen.Limits{Frame: frameTime, Idle: idleTime, Queue: streamQueue},
 		users:        make(map[string]map[*allocation]struct{}),
+		tickets:      make(map[string]*allocation),
+		data:         make(map[uint32]*dataConn),
 		reserved:     make(map[reservationToken]*reservation),
 		reservedBy:   make(map[string]int),
 		streams:      make(map[*listen.Stream]struct{}),
@@ -109,9 +118,14 @@ func New(cfg Config, creds *Credentials, log *slog.Logger, reg prometheus.Regist
 	}
 	for _, r := range cfg.Relays {
 		local := r.Local.Unmap()
-		s.ports[familyIndex(local)] = relay.NewPorts(plane, local, cfg.MinPort, cfg.MaxPort)
+		i := familyIndex(local)
+		s.ports[i] = append(s.ports[i], relay.NewPorts(plane, local, cfg.MinPort, cfg.MaxPort))
+		s.tcpPorts[i] = append(s.tcpPorts[i], relay.NewPorts(plane, local, cfg.MinPort, cfg.MaxPort))
 	}
 	s.peers = newPeerRule(cfg, s.ports, hostAddrs())
+	if cfg.TLS != nil && len(cfg.ListenDTLS) > 0 {
+		s.dtls = listen.NewDTLS(cfg.TLS, frameTime, s.serveDTLS)
+	}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -139,12 +153,12 @@ const (
 )
 
 func (s *Server) open() error {
-	for _, a := range s.cfg.ListenUDP {
+	for i, a := range append(append([]string(nil), s.cfg.ListenUDP...), s.cfg.ListenDTLS...) {
 		addr, err := listenAddr(a)
 		if err != nil {
 			return err
 		}
-		l := udpListener{table: new(relay.Table)}
+		l := udpListener{table: new(relay.Table), secure: i >= len(s.cfg.ListenUDP)}
 		for i := range relay.Workers(s.plane.Engine()) {
 			sock, err := s.plane.Open(addr, true, listenBuffer)
 			if err != nil {
@@ -174,7 +188,11 @@ func (s *Server) open() error {
 func (s *Server) Addrs() Addrs {
 	var a Addrs
 	for _, l := range s.udp {
-		a.UDP = append(a.UDP, l.addr)
+		if l.secure {
+			a.DTLS = append(a.DTLS, l.addr)
+		} else {
+			a.UDP = append(a.UDP, l.addr)
+		}
 	}
 	for _, l := range s.tcp {
 		at := l.Addr().(*net.TCPAddr).AddrPort()
@@ -198,6 +216,9 @@ func (s *Server) Run(ctx context.Context) error {
 		for _, sock := range l.sockets {
 			w := &udpWorker{handler: newHandler(s), table: l.table, socket: sock}
 			data := &relay.Listener{Plane: s.plane, Socket: sock, Table: l.table, Control: w.control}
+			if s.dtls != nil {
+				data.Other = w.other
+			}
 			wg.Add(1)
 			data.Serve(wg.Done)
 		}
@@ -251,6 +272,9 @@ func (s *Server) Close() {
 	}
 	for _, a := range all {
 		s.end(a, "server closed")
+	}
+	if s.dtls != nil {
+		s.dtls.Close()
 	}
 	s.tracked.Wait()
 	s.plane.Close()

@@ -98,7 +98,7 @@ func testConfig() Config {
 	return Config{
 		ListenUDP: []string{"127.0.0.1:0"}, ListenTCP: []string{"127.0.0.1:0"},
 		Relays: []RelayAddress{{Local: loopback}}, Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
-		UserQuota: -1,
+		ListenDTLS: []string{}, UserQuota: -1,
 	}
 }
 
@@ -127,12 +127,9 @@ func start(t testing.TB, cfg Config) *testServer {
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
 		}
-		for i, p := range s.ports {
-			if p == nil {
-				continue
-			}
+		for i, p := range append(append(append(append([]*relay.Ports(nil), s.ports[0]...), s.ports[1]...), s.tcpPorts[0]...), s.tcpPorts[1]...) {
 			if want := int(s.cfg.MaxPort) - int(s.cfg.MinPort) + 1; p.Free() != want {
-				t.Errorf("family %d: %d of %d relay ports are free after the end", i, p.Free(), want)
+				t.Errorf("range %d: %d of %d relay ports are free after the end", i, p.Free(), want)
 			}
 		}
 		if n := s.AllocationCount(); n != 0 {
@@ -231,7 +228,16 @@ func echoPair(t testing.TB) netip.AddrPort {
 }
 
 func echoOn(t testing.TB, port int) (netip.AddrPort, error) {
-	pc, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
+	return echoAt(t, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
+}
+
+// echo6 is an echo on ::1.
+func echo6(t testing.TB) (netip.AddrPort, error) {
+	return echoAt(t, &net.UDPAddr{IP: net.IPv6loopback})
+}
+
+func echoAt(t testing.TB, at *net.UDPAddr) (netip.AddrPort, error) {
+	pc, err := net.ListenUDP("udp", at)
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
@@ -462,7 +468,10 @@ func attr(t stun.AttrType, v ...byte) stun.Setter {
 	return stun.RawAttribute{Type: t, Length: uint16(len(v)), Value: v}
 }
 
-var wantUDP = attr(stun.AttrRequestedTransport, 17, 0, 0, 0)
+var (
+	wantUDP = attr(stun.AttrRequestedTransport, 17, 0, 0, 0)
+	wantTCP = attr(stun.AttrRequestedTransport, 6, 0, 0, 0)
+)
 
 func (c *rawClient) allocate(attrs ...stun.Setter) int {
 	code := c.ask(stun.MethodAllocate, append([]stun.Setter{wantUDP}, attrs...)...)

@@ -14,7 +14,7 @@ import (
 // serveStream serves a connection until it ends, and its allocation with it (RFC 8656, section 4: the allocation belongs to the
 // 5-tuple).
 func (s *Server) serveStream(conn net.Conn, remote netip.AddrPort, transport string) {
-	st, ok := s.track(conn)
+	st, ok := s.track(conn, transport == "dtls")
 	if !ok {
 		_ = conn.Close()
 		return
@@ -33,20 +33,32 @@ func (s *Server) serveStream(conn net.Conn, remote netip.AddrPort, transport str
 			a.session.FromStream(b, frames)
 			s.plane.Return(b)
 		})
+	if c.data != nil {
+		if conn, first := st.Detached(); conn != nil {
+			c.data.pipe(conn, first)
+		} else {
+			c.data.relay.drop(c.data)
+		}
+		_ = conn.Close() // what was detached is ours to close
+	}
 	if a := c.allocation(); a != nil {
-		s.end(a, "connection closed")
+		s.leave(a, c)
 	}
 	s.untrack(st)
 }
 
 // track makes a stream that Close ends and waits for.
-func (s *Server) track(conn net.Conn) (*listen.Stream, bool) {
+func (s *Server) track(conn net.Conn, datagrams bool) (*listen.Stream, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, false
 	}
-	st := listen.NewStream(conn, s.limits)
+	wrap := listen.NewStream
+	if datagrams {
+		wrap = listen.NewDatagrams
+	}
+	st := wrap(conn, s.limits)
 	s.streams[st] = struct{}{}
 	s.tracked.Add(1)
 	return st, true
@@ -57,6 +69,17 @@ func (s *Server) untrack(st *listen.Stream) {
 	delete(s.streams, st)
 	s.mu.Unlock()
 	s.tracked.Done()
+}
+
+// serveDTLS serves a client whose handshake is made.
+func (s *Server) serveDTLS(conn net.Conn, remote netip.AddrPort) {
+	if !s.gate.Enter(remote.Addr()) {
+		s.counts.refusals[refusedConnection].Add(1)
+		_ = conn.Close()
+		return
+	}
+	defer s.gate.Leave(remote.Addr())
+	s.serveStream(conn, remote, "dtls")
 }
 
 // udpWorker is one UDP socket's goroutine: its handler's working memory is its own.
@@ -79,4 +102,13 @@ func (w *udpWorker) control(b *relay.Batch, p []byte, from netip.AddrPort) {
 	}
 	c := client{remote: from, transport: "udp", table: w.table, socket: w.socket}
 	w.handler.handle(p, &c)
+}
+
+// other takes packets of DTLS.
+func (w *udpWorker) other(p []byte, from netip.AddrPort) bool {
+	if !listen.IsDTLS(p) {
+		return false
+	}
+	w.handler.s.dtls.Packet(p, w.socket.Addr(), from, func(p []byte) { w.socket.Send(p, from, false) })
+	return true
 }

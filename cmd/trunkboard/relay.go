@@ -68,11 +68,12 @@ func (a *App) relayConfig() turn.Config {
 		// Empty is none here; nil would be the relay's own default.
 		ListenUDP: append([]string{}, c.Listen...),
 		ListenTCP: append([]string{}, c.Listen...),
-		ListenTLS: []string{},
+		ListenTLS: []string{}, ListenDTLS: []string{},
 		Realm:     c.Realm,
 		MinPort:   uint16(c.Relay.MinPort),
 		MaxPort:   uint16(c.Relay.MaxPort),
 		Allow:     c.Relay.Allow,
+		Mobility:  true,
 		UserQuota: quota(c.MaxAllocationsPerUser), TotalQuota: quota(c.MaxAllocations),
 	}
 	if a.conference != nil { // clients whose network lets nothing else through meet the SFU by way of the relay
@@ -84,6 +85,7 @@ func (a *App) relayConfig() turn.Config {
 	if a.certificate != nil {
 		cfg.TLS = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: a.certificate}
 		cfg.ListenTLS = append(cfg.ListenTLS, c.TLSListen...)
+		cfg.ListenDTLS = append(cfg.ListenDTLS, c.TLSListen...)
 	}
 	if !a.cfg.Limits.Enabled {
 		cfg.UnauthorizedRate, cfg.BindingRate = -1, -1
@@ -114,6 +116,7 @@ func (a *App) relayURIs(at turn.Addrs) (uris []string) {
 	add("turn", "udp", at.UDP...)
 	add("turn", "tcp", at.TCP...)
 	add("turns", "tcp", at.TLS...)
+	// DTLS is not named: no browser speaks it to a relay, and other clients are set up by hand.
 	if https, err := netip.ParseAddrPort(a.Addr("listen.https")); err == nil {
 		add("turns", "tcp", https) // the port that every firewall lets through
 	}

@@ -41,14 +41,17 @@ const lastWrite = time.Second
 
 // Stream is a connection of a client. It implements relay.ClientSink.
 type Stream struct {
-	conn   net.Conn
-	limits Limits
+	conn      net.Conn
+	limits    Limits
+	datagrams bool // each read and write of conn is one frame; nothing is queued
 
 	mu      sync.Mutex
 	queue   []byte
 	spare   []byte
 	closed  bool
 	patient bool          // an allocation lives: no idle deadline
+	detach  bool          // Read shall end and leave the connection open
+	rest    []byte        // what Read had read already when it did
 	wake    chan struct{} // capacity 1: there is something in queue, or the stream was closed
 	done    chan struct{} // closed when the writer has ended
 }
@@ -60,6 +63,13 @@ func NewStream(conn net.Conn, limits Limits) *Stream {
 	return s
 }
 
+// NewDatagrams wraps a connection that keeps datagrams apart, as DTLS does. Writing to it must not wait.
+func NewDatagrams(conn net.Conn, limits Limits) *Stream {
+	s := &Stream{conn: conn, limits: limits, datagrams: true, done: make(chan struct{}), wake: make(chan struct{}, 1)}
+	close(s.done)
+	return s
+}
+
 // ErrFraming is what Read returns when the bytes are neither STUN nor ChannelData.
 var ErrFraming = errors.New("listen: neither STUN nor ChannelData on the connection")
 
@@ -67,8 +77,13 @@ var ErrFraming = errors.New("listen: neither STUN nor ChannelData on the connect
 // channelData, single STUN messages to stun, both in order and lent for the time of the call. When it returns the stream is closed
 // and its writer has ended.
 func (s *Stream) Read(stun func(p []byte), channelData func(frames [][]byte)) error {
+	if s.datagrams {
+		return s.readDatagrams(stun, channelData)
+	}
 	defer func() {
-		s.Close()
+		if !s.detached() {
+			s.Close()
+		}
 		<-s.done
 	}()
 	buf := make([]byte, readBuffer)
@@ -108,6 +123,10 @@ func (s *Stream) Read(stun func(p []byte), channelData func(frames [][]byte)) er
 			}
 			begun = true
 			stun(frame)
+			if s.detached() {
+				s.rest = append([]byte(nil), buf[at:have]...)
+				return nil
+			}
 		}
 		if run > 0 {
 			channelData(frames[:run])
@@ -137,6 +156,56 @@ func (s *Stream) Read(stun func(p []byte), channelData func(frames [][]byte)) er
 	}
 }
 
+// readDatagrams is Read where frames come apart already. What is no frame is dropped, as on UDP.
+func (s *Stream) readDatagrams(stun func(p []byte), channelData func(frames [][]byte)) error {
+	defer s.conn.Close()
+	defer s.Close()
+	buf := make([]byte, maxReadBuffer)
+	var frames [1][]byte
+	for {
+		s.setIdleDeadline()
+		n, err := s.conn.Read(buf)
+		if err != nil {
+			return err
+		}
+		switch p := buf[:n]; stunmsg.Classify(p) {
+		case stunmsg.STUN:
+			stun(p)
+		case stunmsg.Channel:
+			frames[0] = p
+			channelData(frames[:])
+		}
+	}
+}
+
+// Detach makes Read return nil after the message that it is at, with the connection open and everything that was queued written.
+func (s *Stream) Detach() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.detach = true
+		s.signal()
+	}
+}
+
+func (s *Stream) detached() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.detach
+}
+
+// Detached gives the connection of a stream that was detached, and the bytes behind its last message, after Read has returned; nil if
+// the stream was closed.
+func (s *Stream) Detached() (net.Conn, []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.detach || s.closed {
+		return nil, nil
+	}
+	_ = s.conn.SetDeadline(time.Time{})
+	return s.conn, s.rest
+}
+
 func (s *Stream) setIdleDeadline() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,10 +228,19 @@ func (s *Stream) Patient(yes bool) {
 }
 
 // Stream implements relay.ClientSink.
-func (s *Stream) Stream() bool { return true }
+func (s *Stream) Stream() bool { return !s.datagrams }
 
 // SendRun implements relay.ClientSink: frames that find no room in the queue are dropped.
 func (s *Stream) SendRun(_ *relay.Batch, frames [][]byte) (sent int) {
+	if s.datagrams {
+		for _, f := range frames {
+			if !s.writeDatagram(f) {
+				break
+			}
+			sent++
+		}
+		return sent
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range frames {
@@ -181,6 +259,10 @@ func (s *Stream) SendRun(_ *relay.Batch, frames [][]byte) (sent int) {
 // Reply queues an answer of the control plane. A client that lets even those pile up reads nothing: it is disconnected, for over
 // a connection answers are not asked for again.
 func (s *Stream) Reply(p []byte) {
+	if s.datagrams {
+		s.writeDatagram(p)
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -192,6 +274,17 @@ func (s *Stream) Reply(p []byte) {
 	}
 	s.queue = append(s.queue, p...)
 	s.signal()
+}
+
+func (s *Stream) writeDatagram(p []byte) bool {
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return false
+	}
+	_, err := s.conn.Write(p)
+	return err == nil
 }
 
 func (s *Stream) signal() {
@@ -221,13 +314,16 @@ func (s *Stream) closeLocked() {
 // write writes what is queued, as much as there is in one go, until the stream is closed.
 func (s *Stream) write() {
 	defer close(s.done)
+	left := false // to somebody else
 	defer func() {
-		s.Close()
-		_ = s.conn.Close()
+		if !left {
+			s.Close()
+			_ = s.conn.Close()
+		}
 	}()
 	for range s.wake {
 		s.mu.Lock()
-		out, closed := s.queue, s.closed
+		out, closed, detach := s.queue, s.closed, s.detach
 		s.queue, s.spare = s.spare[:0], nil
 		if !closed {
 			_ = s.conn.SetWriteDeadline(time.Now().Add(s.limits.Frame))
@@ -238,7 +334,8 @@ func (s *Stream) write() {
 				return
 			}
 		}
-		if closed {
+		if closed || detach {
+			left = !closed
 			return
 		}
 		s.mu.Lock()

@@ -159,6 +159,11 @@ func goAddr(n *unix.RawSockaddrInet6) netip.AddrPort {
 	return netip.AddrPortFrom(a, port)
 }
 
+// SharePort is a net.ListenConfig's or net.Dialer's Control that lets several sockets be bound to one port.
+func SharePort(network, address string, c syscall.RawConn) error {
+	return reusePort(network, address, c)
+}
+
 func reusePort(_, _ string, c syscall.RawConn) error {
 	var optErr error
 	err := c.Control(func(fd uintptr) {

@@ -31,3 +31,11 @@ func Workers(Engine) int { return 1 }
 
 // reusePort leaves the socket alone: one socket per listener.
 func reusePort(string, string, syscall.RawConn) error { return nil }
+
+// CanSendWhole tells whether this system can set the Don't Fragment bit of single packets.
+const CanSendWhole = false
+
+func setWhole(int, bool, bool) {}
+
+// SharePort is a net.ListenConfig's or net.Dialer's Control that lets several sockets be bound to one port where the system can.
+func SharePort(string, string, syscall.RawConn) error { return nil }

@@ -10,6 +10,9 @@ type Traffic struct {
 	Bytes   atomic.Uint64
 }
 
+// Add counts packets and bytes.
+func (t *Traffic) Add(packets, bytes int) { t.add(packets, bytes) }
+
 func (t *Traffic) add(packets, bytes int) {
 	t.Packets.Add(uint64(packets))
 	t.Bytes.Add(uint64(bytes))

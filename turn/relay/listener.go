@@ -59,6 +59,8 @@ type Listener struct {
 	Table  *Table
 	// Control handles a STUN message in the listener's goroutine. The packet is lent for the time of the call.
 	Control func(b *Batch, packet []byte, from netip.AddrPort)
+	// Other, unless nil, is asked under the same terms whether it takes a packet that is neither STUN nor ChannelData.
+	Other func(packet []byte, from netip.AddrPort) bool
 }
 
 // Serve serves clients until the socket is closed; it returns at once, and calls freed when the socket has been freed.
@@ -110,7 +112,9 @@ func (l *Listener) fromClients(b *Batch) {
 			// It may have bound, freed or allocated: look up again.
 			flow, session = nil, nil
 		default:
-			l.Plane.Counts.drop(DropUnknown, 1)
+			if l.Other == nil || !l.Other(p, from) {
+				l.Plane.Counts.drop(DropUnknown, 1)
+			}
 		}
 	}
 	flush()

@@ -18,6 +18,8 @@ type portable struct {
 	conn *net.UDPConn
 	addr netip.AddrPort
 
+	fragment sync.Mutex // held while the socket's Don't Fragment option is not as usual
+
 	mu      sync.Mutex
 	closed  bool
 	serving bool
@@ -99,7 +101,7 @@ func (s *portable) Close() {
 // SendRun implements Socket.
 func (s *portable) SendRun(_ *Batch, frames [][]byte, to netip.AddrPort) (sent int) {
 	for _, f := range frames {
-		if s.Send(f, to) {
+		if s.Send(f, to, false) {
 			sent++
 		}
 	}
@@ -107,7 +109,18 @@ func (s *portable) SendRun(_ *Batch, frames [][]byte, to netip.AddrPort) (sent i
 }
 
 // Send implements Socket.
-func (s *portable) Send(p []byte, to netip.AddrPort) bool {
+func (s *portable) Send(p []byte, to netip.AddrPort, whole bool) bool {
+	if whole && CanSendWhole {
+		s.fragment.Lock()
+		defer s.fragment.Unlock()
+		raw, err := s.conn.SyscallConn()
+		if err != nil {
+			return false
+		}
+		six := s.addr.Addr().Is6()
+		_ = raw.Control(func(fd uintptr) { setWhole(int(fd), six, true) })
+		defer func() { _ = raw.Control(func(fd uintptr) { setWhole(int(fd), six, false) }) }()
+	}
 	_, err := s.conn.WriteToUDPAddrPort(p, to)
 	return err == nil
 }

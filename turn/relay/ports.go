@@ -45,6 +45,12 @@ func (r *Ports) Open() (Socket, error) {
 	return sock, err
 }
 
+// Take takes a free port at random for a socket that the caller opens; Release gives it back.
+func (r *Ports) Take() (uint16, bool) {
+	port, ok := r.take(r.min+rand.IntN(r.max-r.min+1), 1, 0)
+	return uint16(port), ok
+}
+
 // OpenEven opens a relay socket on an even port and, if asked, a second one on the port above it (EVEN-PORT, RFC 8656, section
 // 18.6).
 func (r *Ports) OpenEven(both bool) (sock, above Socket, err error) {

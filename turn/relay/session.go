@@ -34,6 +34,15 @@ func (s *UDPSink) SendRun(b *Batch, frames [][]byte) int { return s.Socket.SendR
 // Stream implements ClientSink.
 func (s *UDPSink) Stream() bool { return false }
 
+// NoSink is for a client that cannot be reached at present.
+type NoSink struct{}
+
+// SendRun implements ClientSink: everything is lost.
+func (NoSink) SendRun(*Batch, [][]byte) int { return 0 }
+
+// Stream implements ClientSink.
+func (NoSink) Stream() bool { return false }
+
 // Peer is an address of a peer in its two forms. They differ only where this host stands behind a NAT: then clients know our relay
 // addresses by their external form, and packets carry the local one.
 type Peer struct {
@@ -86,8 +95,9 @@ type Session struct {
 	sink  atomic.Pointer[ClientSink]
 	view  atomic.Pointer[view]
 
-	mu     sync.Mutex // held by writers of view and relays
-	relays [2]*Relay  // IPv4, IPv6; set before traffic starts
+	mu       sync.Mutex               // held by writers of view and relays
+	relays   [2]atomic.Pointer[Relay] // IPv4, IPv6
+	families [2]atomic.Bool           // that peers may be of without a relay here
 
 	ToPeer, ToClient Traffic
 }
@@ -111,11 +121,19 @@ func (p *Plane) NewSession(sink ClientSink, gate func(netip.AddrPort) bool, limi
 // AddRelay gives the session a relayed address; the caller calls Serve. At most one of each family.
 func (s *Session) AddRelay(sock Socket) *Relay {
 	r := &Relay{Socket: sock, session: s}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.relays[family(sock.Addr().Addr())] = r
+	s.relays[family(sock.Addr().Addr())].Store(r)
 	return r
 }
+
+// RemoveRelay closes the relayed address of the family of a, if there is one; the other family's goes on.
+func (s *Session) RemoveRelay(a netip.Addr) {
+	if r := s.relays[family(a)].Swap(nil); r != nil {
+		r.Socket.Close()
+	}
+}
+
+// Redirect makes packets for the client go to another sink from now on.
+func (s *Session) Redirect(sink ClientSink) { s.sink.Store(&sink) }
 
 func family(a netip.Addr) int {
 	if a.Is4() {
@@ -124,15 +142,26 @@ func family(a netip.Addr) int {
 	return 1
 }
 
+// AddFamily lets peers of the family of a be permitted although packets do not go through this session: it is for relays of TCP.
+func (s *Session) AddFamily(a netip.Addr) { s.families[family(a)].Store(true) }
+
+// Permits tells whether the address may exchange packets with the client at present.
+func (s *Session) Permits(a netip.Addr) bool {
+	p := s.view.Load().perms[a]
+	return p != nil && p.until.Load() > s.plane.now().UnixNano()
+}
+
 // HasFamily tells whether the session can reach addresses of the family of a.
-func (s *Session) HasFamily(a netip.Addr) bool { return s.relays[family(a)] != nil }
+func (s *Session) HasFamily(a netip.Addr) bool {
+	return s.relays[family(a)].Load() != nil || s.families[family(a)].Load()
+}
 
 // Close closes the relay sockets; their Serve returns.
 func (s *Session) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, r := range s.relays {
-		if r != nil {
+	for i := range s.relays {
+		if r := s.relays[i].Load(); r != nil {
 			r.Socket.Close()
 		}
 	}
@@ -203,7 +232,7 @@ func (s *Session) Bind(channel uint16, peer Peer, until, permitUntil time.Time) 
 		return nil
 	}
 	next := s.view.Load().prune(now)
-	f := &Flow{channel: channel, peer: peer, session: s, relay: s.relays[family(peer.Actual.Addr())], perm: p}
+	f := &Flow{channel: channel, peer: peer, session: s, relay: s.relays[family(peer.Actual.Addr())].Load(), perm: p}
 	f.until.Store(until.UnixNano())
 	next.channels[channel] = f
 	next.peers[peer.Actual] = f
@@ -264,8 +293,9 @@ func (s *Session) send(r *Relay, b *Batch, payloads [][]byte, to netip.AddrPort)
 	s.plane.Counts.ToPeer.add(sent, bytes)
 }
 
-// SendTo sends the payload of a Send indication (RFC 8656, section 11.2) if the peer is permitted.
-func (s *Session) SendTo(payload []byte, peer Peer) {
+// SendTo sends the payload of a Send indication (RFC 8656, section 11.2) if the peer is permitted. whole forbids fragmenting it
+// (DONT-FRAGMENT, RFC 8656, section 18.12).
+func (s *Session) SendTo(payload []byte, peer Peer, whole bool) {
 	now := s.plane.now().UnixNano()
 	p := s.view.Load().perms[peer.Actual.Addr()]
 	switch {
@@ -276,8 +306,8 @@ func (s *Session) SendTo(payload []byte, peer Peer) {
 		s.plane.Counts.drop(DropOwnPort, 1)
 		return
 	}
-	r := s.relays[family(peer.Actual.Addr())]
-	if r == nil || !r.Socket.Send(payload, peer.Actual) {
+	r := s.relays[family(peer.Actual.Addr())].Load()
+	if r == nil || !r.Socket.Send(payload, peer.Actual, whole) {
 		s.plane.Counts.drop(DropFull, 1)
 		return
 	}

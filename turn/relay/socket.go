@@ -39,8 +39,9 @@ type Socket interface {
 	// SendRun sends frames to one address in order and tells how many the system took. What finds no room in the socket's buffer is
 	// lost, as packets are (the portable engine waits for room instead). b lends its working memory; the frames may lie in it.
 	SendRun(b *Batch, frames [][]byte, to netip.AddrPort) int
-	// Send sends one packet under the same terms.
-	Send(p []byte, to netip.AddrPort) bool
+	// Send sends one packet under the same terms. A whole one is sent with the Don't Fragment bit where the system can (CanSendWhole);
+	// all others may be fragmented on their way.
+	Send(p []byte, to netip.AddrPort, whole bool) bool
 	// Addr is the local address.
 	Addr() netip.AddrPort
 	// Close ends Serve, and does not wait for it. A socket that is not served is freed before it returns.

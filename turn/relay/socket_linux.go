@@ -31,6 +31,8 @@ type batched struct {
 	handle func(*Batch)
 	freed  func()
 
+	fragment sync.Mutex // held while the socket's Don't Fragment option is not as usual
+
 	mu   sync.Mutex
 	loop *loop // nil until Serve
 }
@@ -119,6 +121,7 @@ func (s *batched) setUp(ip netip.Addr, addr netip.AddrPort, reuse bool, buffer i
 	case *unix.SockaddrInet6:
 		s.addr = netip.AddrPortFrom(netip.AddrFrom16(at.Addr).Unmap().WithZone(ip.Zone()), uint16(at.Port))
 	}
+	setWhole(s.fd, s.six, false)
 	_, segErr := unix.GetsockoptInt(s.fd, unix.IPPROTO_UDP, unix.UDP_SEGMENT)
 	s.segment.Store(segErr == nil)
 	return nil
@@ -187,11 +190,17 @@ func (s *batched) Close() {
 }
 
 // Send implements Socket.
-func (s *batched) Send(p []byte, to netip.AddrPort) bool {
+func (s *batched) Send(p []byte, to netip.AddrPort, whole bool) bool {
 	if !s.use() {
 		return false
 	}
 	defer s.done()
+	if whole {
+		s.fragment.Lock()
+		defer s.fragment.Unlock()
+		setWhole(s.fd, s.six, true)
+		defer setWhole(s.fd, s.six, false)
+	}
 	var name unix.RawSockaddrInet6
 	n := putAddress(&name, to, s.six)
 	for {
@@ -249,4 +258,25 @@ func zoneIndex(zone string) (uint32, error) {
 		return 0, err
 	}
 	return uint32(i.Index), nil
+}
+
+// CanSendWhole tells whether this system can set the Don't Fragment bit of single packets.
+const CanSendWhole = true
+
+// setWhole makes the socket set the Don't Fragment bit, whatever it knows of the path (the client finds out about that itself), or lets
+// packets be fragmented on their way as usual.
+func setWhole(fd int, six, whole bool) {
+	// Both fail only for a descriptor that is none.
+	if six {
+		value := unix.IPV6_PMTUDISC_DONT
+		if whole {
+			value = unix.IPV6_PMTUDISC_PROBE
+		}
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, value)
+	}
+	value := unix.IP_PMTUDISC_DONT
+	if whole {
+		value = unix.IP_PMTUDISC_PROBE
+	}
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, value)
 }

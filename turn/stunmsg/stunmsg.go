@@ -258,6 +258,19 @@ func AppendXORAddress(dst []byte, typ uint16, a netip.AddrPort, transaction []by
 	return append(dst, b[:]...)
 }
 
+// AppendAddress appends an attribute in the format of MAPPED-ADDRESS (RFC 8489, section 14.1). IPv4-mapped addresses are written as IPv4.
+func AppendAddress(dst []byte, typ uint16, a netip.AddrPort) []byte {
+	ip := a.Addr().Unmap()
+	dst = binary.BigEndian.AppendUint16(dst, typ)
+	if ip.Is4() {
+		dst = append(dst, 0, 8, 0, 1)
+	} else {
+		dst = append(dst, 0, 20, 0, 2)
+	}
+	dst = binary.BigEndian.AppendUint16(dst, a.Port())
+	return append(dst, ip.AsSlice()...)
+}
+
 func xor16(b *[16]byte, transaction []byte) {
 	var mask [16]byte
 	binary.BigEndian.PutUint32(mask[:], MagicCookie)

@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package turn
+
+import (
+	"encoding/binary"
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/pion/stun/v4"
+
+	"github.com/trunkboard/trunkboard/turn/stunmsg"
+)
+
+// addresses are the values of all XOR-RELAYED-ADDRESS attributes of the last answer.
+func (c *rawClient) addresses() (out []netip.AddrPort) {
+	for _, a := range c.last.Attributes {
+		if a.Type == stun.AttrXORRelayedAddress {
+			if addr, ok := stunmsg.XORAddress(a.Value, c.last.TransactionID[:]); ok {
+				out = append(out, addr)
+			}
+		}
+	}
+	return out
+}
+
+func dualConfig() Config {
+	cfg := testConfig()
+	cfg.Relays = append(cfg.Relays, RelayAddress{Local: netip.IPv6Loopback()})
+	cfg.Allow = append(cfg.Allow, netip.MustParsePrefix("::1/128"))
+	return cfg
+}
+
+func TestADualAllocationReachesBothFamiliesAndMayGiveOneBack(t *testing.T) {
+	s := start(t, dualConfig())
+	peer4 := echo(t)
+	peer6, err := echo6(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := s.raw(t, "udp")
+	if code := c.allocate(attr(attrAdditionalFamily, familyIPv6, 0, 0, 0)); code != 0 {
+		t.Fatal(code)
+	}
+	if got := c.addresses(); len(got) != 2 || !got[0].Addr().Is4() || !got[1].Addr().Is6() {
+		t.Fatalf("relayed addresses %v", got)
+	}
+	for i, peer := range []netip.AddrPort{peer4, peer6} {
+		if code := c.bind(0x4000+uint16(i), peer); code != 0 {
+			t.Fatalf("ChannelBind %v: %d", peer, code)
+		}
+		frame := []byte{0x40, byte(i), 0, 4, 'e', 'c', 'h', 'o'}
+		c.write(frame)
+		if p, err := c.read(5 * time.Second); err != nil || string(p) != string(frame) {
+			t.Errorf("%v: %x, %v", peer, p, err)
+		}
+	}
+	if code := c.ask(stun.MethodRefresh, attr(stun.AttrLifetime, 0, 0, 0, 0), attr(stun.AttrRequestedAddressFamily, familyIPv4, 0, 0, 0)); code != 0 {
+		t.Fatalf("Refresh 0 of the IPv4 relay: %d", code)
+	}
+	if code := c.permit(peer4); code != 443 {
+		t.Errorf("a peer of the family that was given back: %d", code)
+	}
+	if code := c.ask(stun.MethodRefresh, attr(stun.AttrRequestedAddressFamily, familyIPv4, 0, 0, 0)); code != 443 {
+		t.Errorf("Refresh of the family that was given back: %d", code)
+	}
+	if code := c.permit(peer6); code != 0 || s.AllocationCount() != 1 {
+		t.Errorf("the other family: %d, %d allocations", code, s.AllocationCount())
+	}
+	eventually(t, "the port is free", func() bool { return s.ports[0][0].Free() == 65536-49152 })
+}
+
+func TestADualAllocationWithoutIPv6SaysWhatIsMissing(t *testing.T) {
+	s := start(t, testConfig())
+	c := s.raw(t, "udp")
+	if code := c.allocate(attr(attrAdditionalFamily, familyIPv6, 0, 0, 0)); code != 0 {
+		t.Fatal(code)
+	}
+	v, err := c.last.Get(attrAddressError)
+	if err != nil || string(v) != string([]byte{familyIPv6, 0, 4, 40}) || len(c.addresses()) != 1 {
+		t.Errorf("ADDRESS-ERROR-CODE %x, %v, relays %v", v, err, c.addresses())
+	}
+}
+
+func TestCombinationsThatMakeNoSenseAreBadRequests(t *testing.T) {
+	cfg := dualConfig()
+	cfg.TCPRelays = true
+	s := start(t, cfg)
+	v4, v6 := attr(stun.AttrRequestedAddressFamily, familyIPv4, 0, 0, 0), attr(attrAdditionalFamily, familyIPv6, 0, 0, 0)
+	for name, attrs := range map[string][]stun.Setter{
+		"both families' attributes":    {wantUDP, v4, v6},
+		"additional IPv4":              {wantUDP, attr(attrAdditionalFamily, familyIPv4, 0, 0, 0)},
+		"a pair of ports, twice":       {wantUDP, v6, attr(stun.AttrEvenPort, 0x80)},
+		"token and family":             {wantUDP, v6, attr(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)},
+		"a ticket in Allocate":         {wantUDP, attr(attrMobilityTicket, 1)},
+		"TCP relay over UDP":           {wantTCP},
+		"short REQUESTED-TRANSPORT":    {attr(stun.AttrRequestedTransport, 17)},
+		"short ADDITIONAL…":            {wantUDP, attr(attrAdditionalFamily, familyIPv6)},
+		"ConnectionBind without id":    nil,
+		"LIFETIME of the wrong length": {wantUDP, attr(stun.AttrLifetime, 1)},
+	} {
+		method := stun.MethodAllocate
+		if attrs == nil {
+			method = stun.MethodConnectionBind
+		}
+		if code := s.raw(t, "udp").ask(method, attrs...); code != 400 {
+			t.Errorf("%s: %d, want 400", name, code)
+		}
+	}
+	if n := s.AllocationCount(); n != 0 {
+		t.Errorf("%d allocations", n)
+	}
+}
+
+func TestAClientThatMovesKeepsItsAllocation(t *testing.T) {
+	cfg := testConfig()
+	cfg.Mobility, cfg.UserQuota = true, 1
+	s := start(t, cfg)
+	peer := echo(t)
+	for _, from := range []string{"udp", "tcp"} {
+		c := s.raw(t, from)
+		if code := c.allocate(attr(attrMobilityTicket)); code != 0 {
+			t.Fatal(code)
+		}
+		ticket, err := c.last.Get(attrMobilityTicket)
+		if err != nil || len(ticket) < 16 {
+			t.Fatalf("ticket %x, %v", ticket, err)
+		}
+		if code := c.bind(0x4000, peer); code != 0 {
+			t.Fatal(code)
+		}
+		if from == "tcp" {
+			c.conn.Close() // and the allocation waits
+			eventually(t, "the end of the connection is known", func() bool { return s.gate.Open() == 0 })
+		}
+		if code := s.raw(t, "udp").allocate(); code != 486 {
+			t.Errorf("a second allocation: %d, want 486", code) // T23: no escape from the quota
+		}
+
+		thief := s.raw(t, "udp")
+		thief.username, thief.password = func() (string, string) {
+			x := s.creds.Issue("@mallory:example.org", "M", time.Hour)
+			return x.Username, x.Credential
+		}()
+		if code := thief.ask(stun.MethodRefresh, attr(attrMobilityTicket, ticket...)); code != 441 {
+			t.Errorf("another user with the ticket: %d, want 441", code)
+		}
+		if code := thief.ask(stun.MethodRefresh, attr(attrMobilityTicket, 1, 2, 3)); code != 400 {
+			t.Errorf("a guessed ticket: %d, want 400", code)
+		}
+
+		n := s.raw(t, "udp")
+		n.username, n.password = c.username, c.password
+		if code := n.ask(stun.MethodRefresh, attr(attrMobilityTicket, ticket...)); code != 0 {
+			t.Fatalf("from %s: Refresh from another address: %d", from, code)
+		}
+		next, err := n.last.Get(attrMobilityTicket)
+		if err != nil || string(next) == string(ticket) {
+			t.Errorf("the new ticket is %x, %v", next, err)
+		}
+		frame := []byte{0x40, 0, 0, 4, 'e', 'c', 'h', 'o'}
+		n.write(frame)
+		if p, err := n.read(5 * time.Second); err != nil || string(p) != string(frame) {
+			t.Errorf("from %s: echo at the new address: %x, %v", from, p, err)
+		}
+		if from == "udp" {
+			if code := c.ask(stun.MethodRefresh); code != 437 {
+				t.Errorf("the old address: %d, want 437", code)
+			}
+			if code := c.ask(stun.MethodRefresh, attr(attrMobilityTicket, ticket...)); code != 400 {
+				t.Errorf("the old ticket: %d, want 400", code)
+			}
+		}
+		if n := s.AllocationCount(); n != 1 {
+			t.Errorf("%d allocations", n)
+		}
+		if code := n.ask(stun.MethodRefresh, attr(stun.AttrLifetime, 0, 0, 0, 0)); code != 0 {
+			t.Fatal(code)
+		}
+	}
+	off := start(t, testConfig())
+	if code := off.raw(t, "udp").allocate(attr(attrMobilityTicket)); code != 405 {
+		t.Errorf("mobility where there is none: %d, want 405", code)
+	}
+}
+
+// tcpEcho answers what each connection says until the other side has ended.
+func tcpEcho(t testing.TB) netip.AddrPort {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				_, _ = io.Copy(conn, conn)
+				conn.Close()
+			}()
+		}
+	}()
+	return ln.Addr().(*net.TCPAddr).AddrPort()
+}
+
+func tcpRelays(t *testing.T, clock *fakeClock) (*testServer, *rawClient) {
+	cfg := testConfig()
+	cfg.TCPRelays, cfg.MaxPeers = true, 3
+	if clock != nil {
+		cfg.Clock = clock
+	}
+	s := start(t, cfg)
+	c := s.raw(t, "tcp")
+	if code := c.ask(stun.MethodAllocate, wantTCP); code != 0 {
+		t.Fatal(code)
+	}
+	return s, c
+}
+
+func (c *rawClient) connectionID(t *testing.T) []byte {
+	t.Helper()
+	id, err := c.last.Get(stun.AttrConnectionID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append([]byte(nil), id...)
+}
+
+func TestBytesGoThroughATCPRelay(t *testing.T) {
+	s, c := tcpRelays(t, nil)
+	peer := tcpEcho(t)
+	if code := c.ask(stun.MethodConnect, peerAttr(peer)); code != 0 {
+		t.Fatalf("Connect: %d", code)
+	}
+	id := c.connectionID(t)
+	if code := c.ask(stun.MethodConnect, peerAttr(peer)); code != 446 {
+		t.Errorf("Connect again: %d, want 446", code)
+	}
+	if code := c.bind(0x4000, peer); code != 400 {
+		t.Errorf("a channel of a TCP relay: %d, want 400", code)
+	}
+	other := s.raw(t, "tcp")
+	cred := s.creds.Issue("@mallory:example.org", "M", time.Hour)
+	other.username, other.password = cred.Username, cred.Credential
+	if code := other.ask(stun.MethodConnectionBind, attr(stun.AttrConnectionID, id...)); code != 400 {
+		t.Errorf("ConnectionBind of another user: %d, want 400", code)
+	}
+	d := s.raw(t, "tcp")
+	d.username, d.password = c.username, c.password
+	if code := d.ask(stun.MethodConnectionBind, attr(stun.AttrConnectionID, 1, 2, 3, 4)); code != 400 {
+		t.Errorf("ConnectionBind of nothing: %d, want 400", code)
+	}
+	if code := d.ask(stun.MethodConnectionBind, attr(stun.AttrConnectionID, id...)); code != 0 {
+		t.Fatalf("ConnectionBind: %d", code)
+	}
+	want := make([]byte, 1<<20)
+	for i := range want {
+		want[i] = byte(i * 7)
+	}
+	go func() {
+		_, _ = d.conn.Write(want)
+		_ = d.conn.(*net.TCPConn).CloseWrite()
+	}()
+	_ = d.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	got, err := io.ReadAll(d.conn)
+	if err != nil || string(got) != string(want) {
+		t.Fatalf("%d of %d bytes came back, %v", len(got), len(want), err)
+	}
+	eventually(t, "the peer may be connected to again", func() bool { return c.ask(stun.MethodConnect, peerAttr(peer)) == 0 })
+}
+
+func TestAPermittedPeerConnectsToATCPRelay(t *testing.T) {
+	s, c := tcpRelays(t, nil)
+	relayed := c.addresses()[0]
+	stranger, err := net.Dial("tcp", relayed.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	_ = stranger.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := stranger.Read(make([]byte, 1)); err == nil {
+		t.Fatal("a peer without permission is let in")
+	}
+	if code := c.permit(netip.AddrPortFrom(loopback, 0)); code != 0 {
+		t.Fatal(code)
+	}
+	peer, err := net.Dial("tcp", relayed.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	p, err := c.read(10 * time.Second)
+	m := &stun.Message{Raw: p}
+	if err != nil || m.Decode() != nil || m.Type != stun.NewType(stun.MethodConnectionAttempt, stun.ClassIndication) {
+		t.Fatalf("%x, %v", p, err)
+	}
+	id, err := m.Get(stun.AttrConnectionID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := s.raw(t, "tcp")
+	d.username, d.password = c.username, c.password
+	if code := d.ask(stun.MethodConnectionBind, attr(stun.AttrConnectionID, id...)); code != 0 {
+		t.Fatalf("ConnectionBind: %d", code)
+	}
+	if _, err := peer.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := d.read(10 * time.Second); err != nil || string(p) != "hello" {
+		t.Errorf("%q, %v", p, err)
+	}
+	c.conn.Close() // the control connection ends the allocation, and that ends the pipe
+	if _, err := d.read(10 * time.Second); err == nil {
+		t.Error("the pipe outlives the allocation")
+	}
+}
+
+func TestConnectionsThatNobodyBindsAreClosed(t *testing.T) {
+	clock := newFakeClock()
+	s, c := tcpRelays(t, clock)
+	var first []byte
+	for i := range 4 {
+		code, want := c.ask(stun.MethodConnect, peerAttr(tcpEcho(t))), 0
+		if i == 3 {
+			want = 508 // MaxPeers
+		}
+		if code != want {
+			t.Fatalf("Connect %d: %d, want %d", i, code, want)
+		}
+		if i == 0 {
+			first = c.connectionID(t)
+		}
+	}
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	clock.advance(31 * time.Second)
+	if code := c.ask(stun.MethodConnect, peerAttr(closed.Addr().(*net.TCPAddr).AddrPort())); code != 447 {
+		t.Errorf("a peer that does not listen: %d, want 447", code)
+	}
+	d := s.raw(t, "tcp")
+	d.username, d.password = c.username, c.password
+	if code := d.ask(stun.MethodConnectionBind, attr(stun.AttrConnectionID, first...)); code != 400 {
+		t.Errorf("ConnectionBind after 30 s: %d, want 400", code)
+	}
+	if n := len(s.data); n != 0 {
+		t.Errorf("%d connections wait", n)
+	}
+}
+
+func TestClientsAreSentToAnAlternateServerOfTheirFamily(t *testing.T) {
+	cfg := testConfig()
+	cfg.Alternates = []netip.AddrPort{
+		netip.MustParseAddrPort("[2606:4700::1]:3478"), netip.MustParseAddrPort("10.0.0.1:3478"), netip.MustParseAddrPort("1.1.1.1:3478"),
+	}
+	s := start(t, cfg)
+	for range 3 {
+		c := s.raw(t, "udp")
+		if code := c.allocate(); code != 300 {
+			t.Fatal(code)
+		}
+		v, err := c.last.Get(stun.AttrAlternateServer)
+		if err != nil || len(v) != 8 || netip.AddrFrom4([4]byte(v[4:])).String() != "1.1.1.1" || binary.BigEndian.Uint16(v[2:]) != 3478 {
+			t.Errorf("ALTERNATE-SERVER %x, %v", v, err)
+		}
+	}
+	if n := s.AllocationCount(); n != 0 {
+		t.Errorf("%d allocations", n)
+	}
+}
