@@ -200,9 +200,10 @@ func (s *Service) countersigned(ctx context.Context, sent *event.Event, raw json
 	return e, s.VerifyEvent(ctx, e)
 }
 
-// joined is the answer to send_join.
+// joined is the answer to send_join, and to others with lists of events.
 type joined struct {
 	state, auth []*event.Event
+	pdus        []*event.Event // of GET /state
 	event       json.RawMessage
 	partial     bool
 	servers     []string
@@ -224,6 +225,8 @@ func readJoined(r io.Reader, v event.Version, dropped func(error)) (a joined, er
 			a.state, err = readEvents(d, v, dropped)
 		case "auth_chain":
 			a.auth, err = readEvents(d, v, dropped)
+		case "pdus":
+			a.pdus, err = readEvents(d, v, dropped)
 		case "event":
 			err = d.Decode(&a.event)
 		case "members_omitted":
