@@ -87,6 +87,9 @@ func Parse(v Version, raw []byte) (*Event, error) {
 	if b = append(b, '}'); !drop {
 		b = whole
 	}
+	if len(b) > MaxSize { // as it came: what redaction would leave of it does not count
+		return nil, signalling.TooLarge("an event may have %d bytes", MaxSize)
+	}
 	e := &Event{raw: b, version: v}
 	if err := e.read(n); err != nil {
 		return nil, err
