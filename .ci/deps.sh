@@ -3,7 +3,7 @@
 # Installs the Debian packages that the tests use and that are not here yet. Does nothing on a machine that has them all.
 set -euo pipefail
 
-# command that proves it : package
+# command or path that proves it : package
 needs=(
 	/usr/lib/postgresql/*/bin/postgres:postgresql
 	redis-server:redis-server
@@ -13,12 +13,13 @@ needs=(
 	turnutils_uclient:coturn
 	unshare:util-linux
 	curl:curl
+	/usr/lib/python3/dist-packages/nio:python3-matrix-nio
 )
 missing=()
 for need in "${needs[@]}"; do
 	what=${need%:*} package=${need##*:}
 	# shellcheck disable=SC2086 # the pattern of postgres is meant to expand
-	command -v $what >/dev/null 2>&1 || PATH=$PATH:/usr/sbin:/sbin command -v "$what" >/dev/null 2>&1 || missing+=("$package")
+	[ -e "$what" ] || command -v $what >/dev/null 2>&1 || PATH=$PATH:/usr/sbin:/sbin command -v "$what" >/dev/null 2>&1 || missing+=("$package")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
 
