@@ -180,6 +180,7 @@ type SFU struct {
 	PublicAddresses []netip.Addr `yaml:"public_addresses"`
 	Keys            []string     `yaml:"keys" secret:"text"`
 	AutoCreate      bool         `yaml:"auto_create"`
+	Homeserver      string       `yaml:"homeserver"`
 }
 
 // Web is the web client.

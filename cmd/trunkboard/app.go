@@ -84,6 +84,9 @@ func New(cfg configs.Config, log *slog.Logger, parts ...string) (*App, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
+	if slices.Contains(parts, "focus") && (!slices.Contains(parts, "sfu") || !slices.Contains(parts, "homeserver") && cfg.SFU.Homeserver == "") {
+		return nil, errors.New("--only: focus lets users into the sfu here, and asks a homeserver who they are: name sfu too, and homeserver or the setting sfu.homeserver")
+	}
 	a := &App{cfg: cfg, parts: parts, log: log, meters: newMeters(), opened: make(chan struct{})}
 	a.polling, a.endPoll = context.WithCancel(context.Background())
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {

@@ -94,6 +94,19 @@ func (a *App) openFocus(knows focus.Homeserver, later matrixrtc.Events, book mat
 	return s
 }
 
+// openFocusBeside makes the token service for a homeserver that runs elsewhere.
+func (a *App) openFocusBeside() {
+	if a.has("homeserver") || a.cfg.SFU.Homeserver == "" {
+		return
+	}
+	other := focus.Beside{ServerName: a.cfg.ServerName, URL: strings.TrimSuffix(a.cfg.SFU.Homeserver, "/"), Client: &http.Client{}}
+	a.openFocus(other, other, nil)
+	a.running = append(a.running, component{name: "homeserver elsewhere", close: func() error {
+		other.Client.CloseIdleConnections()
+		return nil
+	}})
+}
+
 // withFocus serves the token service's paths before next; where neither homeserver nor web client run, at the root too.
 func (a *App) withFocus(next http.Handler) http.Handler {
 	if a.focus == nil {

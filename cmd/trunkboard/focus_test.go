@@ -331,3 +331,53 @@ func TestADelegatedLeaveIsSentWhenTheSFULosesItsMember(t *testing.T) {
 		}
 	}
 }
+
+func TestTheSFUStandsBesideAHomeserverThatRunsElsewhere(t *testing.T) {
+	leavesNothing(t)
+	defer http.DefaultClient.CloseIdleConnections()
+	home, _ := start(t, testConfig(t), "homeserver")
+	beside, _ := start(t, testConfig(t, "sfu.homeserver=http://"+home.Addr("listen.client")), "sfu", "focus")
+	alice := signUp(t, home, "alice")
+	room := alice.must("POST", "/_matrix/client/v3/createRoom", map[string]any{"preset": "private_chat"})["room_id"].(string)
+	state := fmt.Sprintf("/_matrix/client/v3/rooms/%s/state/org.matrix.msc3401.call.member/%s", url.PathEscape(room), url.PathEscape("_"+alice.user+"_"+alice.device+"_m.call"))
+	delay := alice.must("PUT", state+"?org.matrix.msc4140.delay=3600000", map[string]any{})["delay_id"].(string)
+	alice.must("PUT", state, map[string]any{"application": "m.call", "call_id": ""})
+	openID := alice.openID()
+
+	there := &caller{t: t, base: "http://" + beside.Addr("listen.client"), user: alice.user, device: alice.device}
+	body := func(token map[string]any) map[string]any {
+		return map[string]any{"room": room, "device_id": alice.device, "openid_token": token, "delay_id": delay, "delay_timeout": 3600000}
+	}
+	forged := map[string]any{"access_token": "x", "matrix_server_name": "localhost"}
+	elsewhere := map[string]any{"access_token": openID["access_token"], "matrix_server_name": "elsewhere.example"}
+	for _, path := range []string{"/sfu/get", "/livekit/jwt/sfu/get"} {
+		there.refused(path, body(forged), 401, "M_UNAUTHORIZED")
+		there.refused(path, body(elsewhere), 401, "M_UNAUTHORIZED")
+	}
+	m := there.must("POST", "/sfu/get", body(openID))
+	ws, status := there.dial(m["jwt"].(string))
+	if ws == nil {
+		t.Fatalf("the SFU answers %d", status)
+	}
+	leave, err := proto.Marshal(&wire.SignalRequest{Message: &wire.SignalRequest_Leave{Leave: &wire.LeaveRequest{Reason: wire.DisconnectReason_CLIENT_INITIATED}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ws.WriteMessage(websocket.BinaryMessage, leave); err != nil {
+		t.Fatal(err)
+	}
+	since := ""
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		m := alice.must("GET", "/_matrix/client/v3/sync?timeout=5000"+since, nil)
+		since = "&since=" + url.QueryEscape(m["next_batch"].(string))
+		if got := alice.must("GET", state, nil); got["application"] == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the leave was not sent")
+		}
+	}
+	if _, err := New(testConfig(t), testLog(t), "focus"); err == nil {
+		t.Error("a token service without an SFU or a homeserver starts")
+	}
+}

@@ -27,6 +27,7 @@ func (a *App) open(ctx context.Context) error {
 	} else if err := a.openRelayUsers(ctx, nil); err != nil {
 		return err
 	}
+	a.openFocusBeside()
 	if a.authority != nil {
 		api = withAuthority(a.authority, api)
 	}

@@ -115,6 +115,32 @@ export class Caller {
     throw new Error(`${this.client.name} does not see ${others} others: ${JSON.stringify({ start, now })}`);
   }
 
+  /** Waits until the tile of somebody says that the microphone is off, or on. */
+  async microphone(other, on) {
+    await this.at('videoTile').filter({ hasText: other.client.name }).getByLabel(on ? 'Microphone on' : 'Microphone off').waitFor({ timeout: PATIENCE });
+  }
+
+  /** The memberships of the room's call as the server keeps them: the users with content. */
+  members(roomId) {
+    return this.page.evaluate(async (id) => {
+      const { accessToken } = JSON.parse(localStorage.getItem('trunkboard.session'));
+      const answer = await fetch(`/_matrix/client/v3/rooms/${encodeURIComponent(id)}/state`, { headers: { Authorization: `Bearer ${accessToken}` } });
+      return (await answer.json()).filter((e) => e.type === 'org.matrix.msc3401.call.member' && Object.keys(e.content).length > 0).map((e) => e.sender);
+    }, roomId);
+  }
+
+  /** Waits until that many pictures are on the screen, tiles of people and of screens. */
+  async shows(n, timeout = PATIENCE) {
+    const end = Date.now() + timeout;
+    let count;
+    while (Date.now() < end) {
+      count = await this.at('video').count();
+      if (count === n) return;
+      await this.page.waitForTimeout(200);
+    }
+    throw new Error(`${this.client.name} is shown ${count} pictures, not ${n}`);
+  }
+
   /** Waits until that many tiles are on the screen. */
   async tiles(n, timeout = PATIENCE) {
     const end = Date.now() + timeout;

@@ -67,5 +67,72 @@ for (const mode of (process.env.TRUNKBOARD_RTC_MODES ?? 'compatibility').split('
       await shot(ann, 'three');
       await shot(cem, 'three-cem');
     });
+
+    it('who mutes is shown muted, and heard again after', async () => {
+      await ann.at('incall_mute').click();
+      await ben.microphone(ann, false);
+      await shot(ben, 'muted');
+      await ann.at('incall_mute').click();
+      await ben.microphone(ann, true);
+      await ben.sees(2);
+    });
+
+    it('a screen is shown to everybody, until it is not', async () => {
+      await ann.at('incall_screenshare').click();
+      await Promise.all([ben.shows(4), cem.shows(4)]);
+      await shot(ben, 'screen');
+      await ann.at('incall_screenshare').click();
+      await Promise.all([ben.shows(3), cem.shows(3)]);
+      await ben.sees(2);
+    });
+
+    it('a call small in the corner goes on while one reads', async () => {
+      await ben.page.getByTestId('group-minimise').click();
+      await ben.client.send('I am reading along');
+      await ben.client.sees('I am reading along');
+      await shot(ben, 'small');
+      await ben.page.getByTestId('group-return').click();
+      await ben.sees(2);
+    });
+
+    it('who reloads the page is gone, and comes back', async () => {
+      await ben.page.reload();
+      await ben.client.ready();
+      await ann.tiles(2);
+      await ben.join();
+      await Promise.all([ann.tiles(3), ben.tiles(3)]);
+      await Promise.all([ann.sees(2), ben.sees(2)]);
+    });
+
+    it('a network that is away for a while comes back by itself', async () => {
+      // The server stands still: no packet and no request is answered, as behind a dead line.
+      server.signal('SIGSTOP');
+      await new Promise((go) => setTimeout(go, 8000));
+      server.signal('SIGCONT');
+      await Promise.all([ann.sees(2), ben.sees(2), cem.sees(2)]);
+      await ann.tiles(3);
+    });
+
+    it('whose browser dies is gone for the others within 20 seconds', async () => {
+      const session = await other.browser.newBrowserCDPSession();
+      session.send('Browser.crash').catch(() => {});
+      const began = Date.now();
+      await ann.tiles(2, 25_000);
+      const took = Date.now() - began;
+      console.log(`gone after ${took} ms`);
+      assert.ok(took < 20_000, `gone after ${took} ms`);
+      if (mode === 'compatibility') assert.equal((await ann.members(roomId)).length, 2);
+      await Promise.all([ann.sees(1), ben.sees(1)]);
+      await shot(ann, 'two');
+    });
+
+    it('who hangs up is out, and the room has no call any more', async () => {
+      await ben.leave();
+      await ann.tiles(1);
+      await ann.page.getByTestId('group-leave').click();
+      await ann.page.getByTestId('group-call').waitFor({ state: 'detached' });
+      await ben.page.locator('[data-testid="group-open"][data-people="0"]').waitFor();
+      if (mode === 'compatibility') assert.deepEqual(await ann.members(roomId), []);
+    });
   });
 }

@@ -57,7 +57,7 @@ export async function homeserver(settings = {}, prepare = undefined) {
     if (existsSync(announcement)) {
       const addresses = JSON.parse(await readFile(announcement, 'utf8'));
       const client = addresses['listen.client'];
-      return { url: `http://localhost:${client.slice(client.lastIndexOf(':') + 1)}`, addresses, log: () => log, close };
+      return { url: `http://localhost:${client.slice(client.lastIndexOf(':') + 1)}`, addresses, log: () => log, signal: (name) => child.kill(name), close };
     }
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
