@@ -184,7 +184,11 @@ func (r *Room) build(ctx context.Context, drafts []Draft, done chan error) (ids 
 	if len(plan) == 0 {
 		return ids, false, nil
 	}
-	return ids, true, r.enqueue(plan, nil, head, func(err error) { done <- err })
+	if err := r.enqueue(plan, nil, head, func(err error) { done <- err }); err != nil {
+		return ids, true, err
+	}
+	r.noteHoles(plan)
+	return ids, true, nil
 }
 
 // plan builds one event on head and works out what it does.
@@ -224,7 +228,11 @@ func (r *Room) plan(ctx context.Context, head *Head, d Draft) (p planned, same s
 		}
 	}
 	if d.Type == "m.room.redaction" {
-		if p.redact, _, err = r.redaction(ctx, e, state, true); err != nil {
+		known := false
+		if p.redact, known, err = r.redaction(ctx, e, state, true); !known && fits(e.Redacts()) && e.Redacts() != "" && (len(head.members.servers) > 1 || r.holes.Load() > 0) {
+			err, p.early = nil, e.Redacts() // another server may have it; it is redacted when it comes
+		}
+		if err != nil {
 			return p, "", err
 		}
 	}
@@ -550,9 +558,9 @@ func (r *Room) redaction(ctx context.Context, e *event.Event, state event.State,
 	target := m[e.Redacts()]
 	if target == nil {
 		if strict {
-			return nil, false, signalling.NotFound("there is no such event to redact")
+			err = signalling.NotFound("there is no such event to redact")
 		}
-		return nil, false, nil
+		return nil, false, err
 	}
 	red, err = r.redacts(e, target, state, strict)
 	return red, true, err

@@ -15,6 +15,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/homeserver/storage/storagetest"
+	"github.com/trunkboard/trunkboard/signalling"
 )
 
 // state asks another server for the state before an event, and stores what is not there.
@@ -265,6 +266,29 @@ func TestARedactionThatComesBeforeItsTargetTakesItsContent(t *testing.T) {
 				if e, err = r.Event(ctx, stays.ID()); err != nil || e == nil || e.Redacted() {
 					t.Errorf("v%s: %v %v", v, e, err)
 				}
+			}
+		}
+	})
+}
+
+func TestAnEventThatOnlyAnotherServerHasCanBeRedacted(t *testing.T) {
+	eachPair(t, func(t *testing.T, a, b *server) {
+		ctx := context.Background()
+		id := create(t, a.Service, event.DefaultVersion)
+		redact := func(target string) rooms.Draft {
+			return rooms.Draft{Sender: "@alice:example.org", Type: "m.room.redaction", Redacts: target, Content: content(map[string]any{})}
+		}
+		if _, err := a.Append(ctx, id, redact("$nothing")); signalling.AsError(err).Code != "M_NOT_FOUND" {
+			t.Errorf("nobody else is there: %v", err)
+		}
+		b.mustJoin(a, id, "@bob:b.org")
+		lost := b.send(id, message("@bob:b.org", "rude"))
+		by := a.send(id, redact(lost.ID()))
+		a.take(id, lost)
+		b.take(id, by)
+		for _, s := range []*server{a, newServer(t, a.st, "example.org"), b} {
+			if e := s.get(id, lost.ID()); string(e.Content()) != "{}" {
+				t.Errorf("%s shows %s", s.Server(), e.Content())
 			}
 		}
 	})

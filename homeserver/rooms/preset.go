@@ -63,7 +63,7 @@ func (s *Service) CreateRoom(ctx context.Context, o Options) (string, error) {
 	switch o.Preset {
 	case "private_chat", "trusted_private_chat":
 	case "public_chat":
-		joinRule, guests = "public", "forbidden"
+		joinRule, guests = "public", "" // forbidden is what it means to say nothing
 	default:
 		return "", signalling.InvalidParam("preset %q is not known: private_chat, trusted_private_chat or public_chat", o.Preset)
 	}
@@ -114,7 +114,7 @@ func (s *Service) CreateRoom(ctx context.Context, o Options) (string, error) {
 	for _, d := range []struct{ typ, key, value string }{
 		{"m.room.join_rules", "join_rule", joinRule}, {"m.room.history_visibility", "history_visibility", "shared"}, {"m.room.guest_access", "guest_access", guests},
 	} {
-		if !given[event.Key{Type: d.typ}] {
+		if d.value != "" && !given[event.Key{Type: d.typ}] {
 			add(d.typ, "", object(d.key, d.value))
 		}
 	}
