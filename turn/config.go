@@ -62,6 +62,10 @@ type Config struct {
 	// section 10). Each client is sent to one of its own address family.
 	Alternates []netip.AddrPort
 
+	// Discovery turns on NAT behaviour discovery (RFC 5780): two addresses of this host with different ports, "address:port". The server
+	// listens on UDP on both addresses with both ports, besides ListenUDP.
+	Discovery []netip.AddrPort
+
 	// LegacyChannels lets clients bind channel numbers up to 0x7FFF, as RFC 5766 did; RFC 8656 reserves those above 0x4FFF, and they are
 	// refused with 400 by default. coturn's test client, up to version 4.6, picks from the whole old range.
 	LegacyChannels bool
@@ -81,6 +85,10 @@ type Config struct {
 	// 2000. What is beyond is dropped; clients ask again. A negative rate means no limit.
 	UnauthorizedRate, UnauthorizedBurst int
 	BindingRate, BindingBurst           int
+
+	// TrustedProxies are the sources whose TCP connections must start with a header of the PROXY protocol, version 2, which names the
+	// client. From everybody else such a header is no STUN and ends the connection.
+	TrustedProxies []netip.Prefix
 
 	// Clock tells the time. Default signalling.SystemClock.
 	Clock signalling.Clock
@@ -191,6 +199,9 @@ func (c Config) validate() error {
 	}
 	if c.DefaultLifetime < time.Second || c.MaxLifetime < c.DefaultLifetime || c.PermissionLifetime < time.Second || c.ChannelLifetime < time.Second {
 		return errors.New("turn: a lifetime is shorter than a second, or the default longer than the maximum")
+	}
+	if err := c.checkDiscovery(); err != nil {
+		return err
 	}
 	for _, a := range c.Alternates {
 		if !a.IsValid() || a.Port() == 0 || a.Addr().IsUnspecified() {

@@ -377,3 +377,96 @@ func TestClientsAreSentToAnAlternateServerOfTheirFamily(t *testing.T) {
 		t.Errorf("%d allocations", n)
 	}
 }
+
+// discoverable is a server with NAT discovery, and its first address.
+func discoverable(t *testing.T) (*testServer, netip.AddrPort) {
+	t.Helper()
+	free := func() uint16 {
+		pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pc.Close()
+		return pc.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+	}
+	cfg := testConfig()
+	cfg.Discovery = []netip.AddrPort{
+		netip.AddrPortFrom(loopback, free()), netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), free()),
+	}
+	cfg.ListenUDP = []string{cfg.Discovery[0].String()}
+	return start(t, cfg), cfg.Discovery[0]
+}
+
+func TestEachOfFourAddressesAnswersForTheOthers(t *testing.T) {
+	s, first := discoverable(t)
+	other := s.cfg.Discovery[1]
+	pc, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pc.Close()
+	ask := func(to netip.AddrPort, attrs ...stun.Setter) (*stun.Message, netip.AddrPort) {
+		t.Helper()
+		m := stun.MustBuild(append([]stun.Setter{stun.TransactionID, stun.BindingRequest}, attrs...)...)
+		if _, err := pc.WriteToUDPAddrPort(m.Raw, to); err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 4096)
+		_ = pc.SetReadDeadline(time.Now().Add(5 * time.Second))
+		n, from, err := pc.ReadFromUDPAddrPort(buf)
+		r := &stun.Message{Raw: buf[:n]}
+		if err != nil || r.Decode() != nil {
+			t.Fatalf("no answer: %v", err)
+		}
+		return r, from
+	}
+	for flags, want := range map[byte]netip.AddrPort{
+		0: first, changePort: netip.AddrPortFrom(first.Addr(), other.Port()), changeHost: netip.AddrPortFrom(other.Addr(), first.Port()),
+		changeHost | changePort: other,
+	} {
+		r, from := ask(first, attr(stun.AttrChangeRequest, 0, 0, 0, flags))
+		var origin stun.ResponseOrigin
+		var otherAddress stun.OtherAddress
+		if err := origin.GetFrom(r); err != nil || from != want || origin.String() != want.String() {
+			t.Errorf("CHANGE-REQUEST %x: from %v, RESPONSE-ORIGIN %v, %v; want %v", flags, from, origin, err, want)
+		}
+		if err := otherAddress.GetFrom(r); err != nil || otherAddress.String() != other.String() {
+			t.Errorf("OTHER-ADDRESS %v, %v", otherAddress, err)
+		}
+	}
+	r, _ := ask(first, attr(stun.AttrPadding, make([]byte, 1000)...))
+	if v, err := r.Get(stun.AttrPadding); err != nil || len(v) != 1000 {
+		t.Errorf("%d bytes of PADDING, %v", len(v), err)
+	}
+	for name, attrs := range map[string][]stun.Setter{
+		"a short CHANGE-REQUEST":    {attr(stun.AttrChangeRequest, 1)},
+		"RESPONSE-PORT and PADDING": {attr(stun.AttrPadding, 0), attr(stun.AttrResponsePort, 0, 1, 0, 0)},
+	} {
+		if r, _ := ask(first, attrs...); r.Type.Class != stun.ClassErrorResponse {
+			t.Errorf("%s: %v", name, r)
+		}
+	}
+}
+
+func TestAProxysWordCountsOnlyIfItIsTrusted(t *testing.T) {
+	header := append([]byte("\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c"), 192, 0, 2, 7, 127, 0, 0, 1, 0x30, 0x39, 0x0d, 0x96)
+	for _, trusted := range []bool{true, false} {
+		cfg := testConfig()
+		if trusted {
+			cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		}
+		s := start(t, cfg)
+		c := s.raw(t, "tcp")
+		c.write(header)
+		c.write(stun.MustBuild(stun.TransactionID, stun.BindingRequest).Raw)
+		p, err := c.read(5 * time.Second)
+		var mapped stun.XORMappedAddress
+		m := &stun.Message{Raw: p}
+		if trusted && (err != nil || m.Decode() != nil || mapped.GetFrom(m) != nil || mapped.String() != "192.0.2.7:12345") {
+			t.Errorf("trusted: %v, %v", mapped, err)
+		}
+		if !trusted && err == nil {
+			t.Errorf("anybody may say who it is: %x", p)
+		}
+	}
+}

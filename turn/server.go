@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,6 +54,8 @@ type Server struct {
 
 	dtls *listen.DTLS // nil without a certificate or with DTLS off
 
+	discovery *discovery // nil: none
+
 	udp []udpListener
 	tcp []streamListener
 
@@ -73,10 +76,12 @@ type Server struct {
 }
 
 type udpListener struct {
-	addr    netip.AddrPort
-	secure  bool // one of ListenDTLS; all take both
-	table   *relay.Table
-	sockets []relay.Socket
+	addr      netip.AddrPort
+	secure    bool  // one of ListenDTLS; all take both
+	place     place // with discovery
+	discovers bool
+	table     *relay.Table
+	sockets   []relay.Socket
 }
 
 type streamListener struct {
@@ -153,12 +158,22 @@ const (
 )
 
 func (s *Server) open() error {
-	for i, a := range append(append([]string(nil), s.cfg.ListenUDP...), s.cfg.ListenDTLS...) {
+	places := s.cfg.places()
+	if places != nil {
+		s.discovery = new(discovery)
+	}
+	udp := slices.Clone(s.cfg.ListenUDP)
+	for a := range places {
+		if !slices.Contains(udp, a.String()) {
+			udp = append(udp, a.String())
+		}
+	}
+	for i, a := range append(udp, s.cfg.ListenDTLS...) {
 		addr, err := listenAddr(a)
 		if err != nil {
 			return err
 		}
-		l := udpListener{table: new(relay.Table), secure: i >= len(s.cfg.ListenUDP)}
+		l := udpListener{table: new(relay.Table), secure: i >= len(udp)}
 		for i := range relay.Workers(s.plane.Engine()) {
 			sock, err := s.plane.Open(addr, true, listenBuffer)
 			if err != nil {
@@ -170,6 +185,10 @@ func (s *Server) open() error {
 			l.sockets = append(l.sockets, sock)
 			l.addr = sock.Addr()
 			addr = netip.AddrPortFrom(addr.Addr(), l.addr.Port())
+		}
+		if p, ok := places[l.addr]; ok {
+			l.place, l.discovers = p, true
+			s.discovery.at[p.host][p.port], s.discovery.sockets[p.host][p.port] = l.addr, l.sockets[0]
 		}
 		s.udp = append(s.udp, l)
 	}
@@ -215,6 +234,9 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, l := range s.udp {
 		for _, sock := range l.sockets {
 			w := &udpWorker{handler: newHandler(s), table: l.table, socket: sock}
+			if l.discovers {
+				w.discovery, w.place = s.discovery, l.place
+			}
 			data := &relay.Listener{Plane: s.plane, Socket: sock, Table: l.table, Control: w.control}
 			if s.dtls != nil {
 				data.Other = w.other
@@ -324,7 +346,10 @@ func (s *Server) enter(conn net.Conn) (netip.AddrPort, bool) {
 		return netip.AddrPort{}, false
 	}
 	remote := tcp.AddrPort()
-	remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
+	return s.enterAs(conn, netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port()))
+}
+
+func (s *Server) enterAs(conn net.Conn, remote netip.AddrPort) (netip.AddrPort, bool) {
 	if !s.gate.Enter(remote.Addr()) {
 		s.counts.refusals[refusedConnection].Add(1)
 		_ = conn.Close()
@@ -333,9 +358,32 @@ func (s *Server) enter(conn net.Conn) (netip.AddrPort, bool) {
 	return remote, true
 }
 
+// trusts tells whether the connection comes from a proxy whose word counts.
+func (s *Server) trusts(conn net.Conn) bool {
+	tcp, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return false
+	}
+	from := tcp.AddrPort().Addr().Unmap()
+	return slices.ContainsFunc(s.cfg.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(from) })
+}
+
 // serve serves a connection of one of our own listeners.
 func (s *Server) serve(conn net.Conn, mustTLS bool) {
-	remote, ok := s.enter(conn)
+	var remote netip.AddrPort
+	var ok bool
+	if s.trusts(conn) {
+		stop := s.closeWithServer(conn)
+		from, err := listen.ReadProxy(conn, frameTime)
+		stop()
+		if err != nil || !from.IsValid() {
+			_ = conn.Close()
+			return
+		}
+		remote, ok = s.enterAs(conn, from)
+	} else {
+		remote, ok = s.enter(conn)
+	}
 	if !ok {
 		return
 	}

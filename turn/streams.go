@@ -89,11 +89,18 @@ type udpWorker struct {
 	socket  relay.Socket
 	reply   []byte
 	run     [1][]byte
+
+	discovery *discovery // nil: none
+	place     place
 }
 
 // control handles what is not ChannelData. Binding requests never become state.
 func (w *udpWorker) control(b *relay.Batch, p []byte, from netip.AddrPort) {
 	if stunmsg.IsBindingRequest(p) {
+		if w.discovery != nil {
+			w.handler.answerDiscovery(w.discovery, w.place, p, from)
+			return
+		}
 		if w.reply = w.handler.binding(w.reply[:0], p, from); len(w.reply) > 0 {
 			w.run[0] = w.reply
 			w.socket.SendRun(b, w.run[:], from)

@@ -136,3 +136,34 @@ func TestHandedOverConnectionIsServed(t *testing.T) {
 	<-done
 	eventually(t, "the allocation ends with its connection", func() bool { return s.AllocationCount() == 0 })
 }
+
+// TestCoturnsNATDiscoveryRunsAgainstUs is the black-box check of RFC 5780. On loopback there is no NAT, and that is what must come out.
+func TestCoturnsNATDiscoveryRunsAgainstUs(t *testing.T) {
+	tool, err := exec.LookPath("turnutils_natdiscovery")
+	if err != nil {
+		if os.Getenv("TRUNKBOARD_TEST_REQUIRED") != "" {
+			t.Fatal("turnutils_natdiscovery is not installed (Debian package coturn); make deps installs it")
+		}
+		t.Skip("turnutils_natdiscovery is not installed (Debian package coturn)")
+	}
+	s, first := discoverable(t)
+	for _, c := range []struct {
+		flags []string
+		want  string
+	}{
+		{[]string{"-m"}, "NAT with Endpoint Independent Mapping!"},
+		{[]string{"-m", "-P"}, "NAT with Endpoint Independent Mapping!"},
+		{[]string{"-f"}, "NAT with Endpoint Independent Filtering!"},
+	} {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		args := append(append([]string(nil), c.flags...), "-p", strconv.Itoa(int(first.Port())), "-L", "127.0.0.1", first.Addr().String())
+		out, err := exec.CommandContext(ctx, tool, args...).CombinedOutput()
+		cancel()
+		if err != nil || !strings.Contains(string(out), c.want) {
+			t.Errorf("turnutils_natdiscovery %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	if s.counts.bindings.Load() == 0 {
+		t.Error("nothing was answered")
+	}
+}
