@@ -106,7 +106,7 @@ func (h *handler) wish(c *client) (w wish, code int, reason string) {
 func (h *handler) allocate(c *client, a *allocation, who caller) {
 	s := h.s
 	if a != nil {
-		if a.transaction == h.req.TransactionID && a.username == who.username {
+		if a.transaction == h.req.TransactionID && a.username == who.username && a.realm == who.realm {
 			c.send(a.answer) // the answer was lost
 			return
 		}
@@ -125,12 +125,12 @@ func (h *handler) allocate(c *client, a *allocation, who caller) {
 		h.refuse(c, 508, "Insufficient Capacity")
 		return
 	}
-	if err := s.room(who.user); err != nil {
+	if err := s.room(who.realm, who.user); err != nil {
 		h.refuseQuota(c, err)
 		return
 	}
 	a = &allocation{
-		who: who.identity, username: who.username, key: bytes.Clone(who.key), client: c.remote, table: c.table,
+		who: who.identity, realm: who.realm, username: who.username, key: bytes.Clone(who.key), client: c.remote, table: c.table,
 		session: s.plane.NewSession(c.sink(), s.peers.open, s.cfg.MaxPeers), transaction: h.req.TransactionID,
 		expires: s.cfg.Clock.Now().Add(w.lifetime),
 	}
@@ -143,7 +143,7 @@ func (h *handler) allocate(c *client, a *allocation, who caller) {
 	if w.tcp {
 		opened.code, opened.reason = h.openTCP(a, c, w.families[0])
 	} else {
-		opened = h.open(a, w, who.user)
+		opened = h.open(a, w, who.realm.user(who.user))
 	}
 	if len(opened.links) == 0 && a.tcp == nil {
 		h.refuse(c, opened.code, opened.reason)
@@ -166,7 +166,7 @@ func (h *handler) allocate(c *client, a *allocation, who caller) {
 	h.out.Add(stun.AttrLifetime, binary.BigEndian.AppendUint32(nil, uint32(w.lifetime/time.Second)))
 	h.addAddress(stun.AttrXORMappedAddress, c.remote)
 	if opened.above != nil {
-		if t, ok := s.reserve(opened.above, a.relays[familyIndex(opened.above.Addr().Addr())].ports, who.user); ok {
+		if t, ok := s.reserve(opened.above, a.relays[familyIndex(opened.above.Addr().Addr())].ports, who.realm.user(who.user)); ok {
 			h.out.Add(stun.AttrReservationToken, t[:])
 		}
 	}

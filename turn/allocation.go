@@ -19,6 +19,7 @@ import (
 // allocation is the control plane's side of an allocation (RFC 8656, section 3.2).
 type allocation struct {
 	who         identity
+	realm       *realm
 	username    string
 	key         []byte
 	session     *relay.Session
@@ -81,18 +82,28 @@ func (a *allocation) dropRelay(index int) bool {
 	return true
 }
 
-// room tells whether the user may have one more allocation.
-func (s *Server) room(user string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.roomLocked(user)
+// userState is what the server holds for a user who has allocations.
+type userState struct {
+	allocations map[*allocation]struct{}
+	bandwidth   *relay.Bandwidth // of all of them together
 }
 
-func (s *Server) roomLocked(user string) error {
+// room tells whether the user may have one more allocation.
+func (s *Server) room(r *realm, user string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.roomLocked(r, user)
+}
+
+func (s *Server) roomLocked(r *realm, user string) error {
+	key, have := r.user(user), 0
+	if u := s.users[key]; u != nil {
+		have = len(u.allocations)
+	}
 	switch {
-	case s.closed || s.cfg.TotalQuota >= 0 && s.total >= s.cfg.TotalQuota:
+	case s.closed || s.cfg.TotalQuota >= 0 && s.total >= s.cfg.TotalQuota || r.TotalQuota >= 0 && r.total >= r.TotalQuota:
 		return errCapacity
-	case s.cfg.UserQuota >= 0 && len(s.users[user])+s.reservedBy[user] >= s.cfg.UserQuota:
+	case r.UserQuota >= 0 && have+s.reservedBy[key] >= r.UserQuota:
 		return errQuota
 	}
 	return nil
@@ -102,19 +113,22 @@ func (s *Server) roomLocked(user string) error {
 func (s *Server) begin(a *allocation, links []*relay.Relay, near relay.Socket) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.roomLocked(a.who.user); err != nil {
+	if err := s.roomLocked(a.realm, a.who.user); err != nil {
 		return err
 	}
 	if a.table != nil && a.table.Get(a.client) != nil {
 		return errCapacity // another socket of the same port has just made one for this 5-tuple; the client's retransmission meets it
 	}
-	u := s.users[a.who.user]
+	key := a.realm.user(a.who.user)
+	u := s.users[key]
 	if u == nil {
-		u = make(map[*allocation]struct{}, 1)
-		s.users[a.who.user] = u
+		u = &userState{allocations: make(map[*allocation]struct{}, 1), bandwidth: relay.NewBandwidth(a.realm.UserBandwidth)}
+		s.users[key] = u
 	}
-	u[a] = struct{}{}
+	u.allocations[a] = struct{}{}
 	s.total++
+	a.realm.total++
+	a.session.Limit(u.bandwidth, a.realm.bandwidth, s.bandwidth)
 	s.counts.allocated.Add(1)
 	if a.table != nil {
 		a.table.Put(a.client, a.session)
@@ -161,11 +175,13 @@ func (s *Server) end(a *allocation, why string) {
 		return
 	}
 	a.ended.Store(true)
-	u := s.users[a.who.user]
-	if delete(u, a); len(u) == 0 {
-		delete(s.users, a.who.user)
+	key := a.realm.user(a.who.user)
+	u := s.users[key]
+	if delete(u.allocations, a); len(u.allocations) == 0 {
+		delete(s.users, key)
 	}
 	s.total--
+	a.realm.total--
 	if a.table != nil {
 		a.table.Delete(a.client)
 	}
@@ -202,9 +218,15 @@ func (s *Server) end(a *allocation, why string) {
 func (s *Server) revoked(p party, until int64) {
 	s.mu.Lock()
 	var dead []*allocation
-	for a := range s.users[p.user] {
-		if (p.device == "" || a.who.device == p.device) && a.who.issued <= until {
-			dead = append(dead, a)
+	for _, r := range s.realms {
+		u := s.users[r.user(p.user)]
+		if u == nil {
+			continue
+		}
+		for a := range u.allocations {
+			if (p.device == "" || a.who.device == p.device) && a.who.issued <= until {
+				dead = append(dead, a)
+			}
 		}
 	}
 	s.mu.Unlock()

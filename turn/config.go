@@ -46,6 +46,10 @@ type Config struct {
 	// Realm is told to clients. Default "turn". Up to 12 bytes keep the answer to the smallest unauthenticated Allocate within
 	// 1.5 times its size on the wire, so longer ones make this server a slightly better reflector.
 	Realm string
+	// Realms are further realms, which clients are led to by their ORIGIN.
+	Realms []Realm
+	// Users knows users with a password of their own, besides those with time-limited credentials. nil means none.
+	Users Users
 	// StaleNonce is how long a nonce is good for. Default 1 h, at least 1 min.
 	StaleNonce time.Duration
 	// DefaultLifetime and MaxLifetime of an allocation. Default 10 min and 1 h (RFC 8656, section 3.2).
@@ -74,6 +78,9 @@ type Config struct {
 	UserQuota int
 	// TotalQuota is how many allocations the server may have at once. Default 8000; negative means no limit but the ports.
 	TotalQuota int
+	// UserBandwidth and Bandwidth are how many payload bytes a second one user, and everybody together, may relay, both directions
+	// together; what is beyond is dropped. Default 0: no limit.
+	UserBandwidth, Bandwidth int64
 	// MaxPeers is how many permissions, and how many channels, one allocation may have. Default 256.
 	MaxPeers int
 	// MaxConnections is how many TCP and TLS connections may be open, MaxConnectionsPerSource from one IPv4 address or IPv6 /64.
@@ -194,8 +201,8 @@ func (c Config) validate() error {
 	if c.StaleNonce < time.Minute || c.StaleNonce > maxNonceLife {
 		return fmt.Errorf("turn: stale nonce %v: want %v to %v", c.StaleNonce, time.Minute, maxNonceLife)
 	}
-	if len(c.Realm) > 127 {
-		return errors.New("turn: the realm is longer than 127 bytes")
+	if err := c.checkRealms(); err != nil {
+		return err
 	}
 	if c.DefaultLifetime < time.Second || c.MaxLifetime < c.DefaultLifetime || c.PermissionLifetime < time.Second || c.ChannelLifetime < time.Second {
 		return errors.New("turn: a lifetime is shorter than a second, or the default longer than the maximum")

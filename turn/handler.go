@@ -63,6 +63,8 @@ type handler struct {
 
 	fingerprint bool // the request had one
 	key         []byte
+	packet      []byte // the request as it came
+	realm       *realm // that it is about
 	moved       []byte // the new MOBILITY-TICKET of an allocation that the request has moved
 }
 
@@ -95,7 +97,7 @@ func (h *handler) handle(p []byte, c *client) {
 		return
 	}
 	h.req.Raw = p[:len(p):len(p)] // the integrity check appends to it, and behind p lies the next frame
-	h.key, h.moved = nil, nil
+	h.packet, h.key, h.moved, h.realm = p, nil, nil, h.s.own
 	if h.req.Decode() != nil {
 		return
 	}
@@ -147,7 +149,7 @@ func (h *handler) handle(p []byte, c *client) {
 		case a == nil:
 			h.refuse(c, 437, "Allocation Mismatch")
 			return
-		case who.username != a.username:
+		case who.username != a.username || who.realm != a.realm:
 			h.refuse(c, 441, "Wrong Credentials")
 			return
 		case moving && !h.move(a, c):
@@ -161,6 +163,7 @@ func (h *handler) handle(p []byte, c *client) {
 // caller is who has sent an authenticated request.
 type caller struct {
 	identity
+	realm    *realm
 	username string
 	key      []byte
 }
@@ -171,6 +174,7 @@ const maxText = 763
 // authenticate makes the checks of RFC 8489, section 9.2.4, in its order, and answers where one fails.
 func (h *handler) authenticate(c *client, a *allocation) (caller, bool) {
 	s := h.s
+	h.realm = h.asked()
 	if !h.req.Contains(stun.AttrMessageIntegrity) {
 		if len(h.req.Attributes) == 0 {
 			// No client begins like this: a bare header is what a reflector would be fed with. The challenge would be longer than half
@@ -182,9 +186,9 @@ func (h *handler) authenticate(c *client, a *allocation) (caller, bool) {
 		return caller{}, false
 	}
 	username, e1 := h.req.Get(stun.AttrUsername)
-	realm, e2 := h.req.Get(stun.AttrRealm)
+	name, e2 := h.req.Get(stun.AttrRealm)
 	nonce, e3 := h.req.Get(stun.AttrNonce)
-	if e1 != nil || e2 != nil || e3 != nil || len(username) > maxUsername || len(realm) > maxText || len(nonce) > maxText {
+	if e1 != nil || e2 != nil || e3 != nil || len(username) > maxUsername || len(name) > maxText || len(nonce) > maxText {
 		h.refuseStranger(c, 400, false)
 		return caller{}, false
 	}
@@ -192,12 +196,13 @@ func (h *handler) authenticate(c *client, a *allocation) (caller, bool) {
 		h.refuseStranger(c, 438, true)
 		return caller{}, false
 	}
-	who := caller{username: string(username)}
-	if string(realm) != s.cfg.Realm {
+	who := caller{username: string(username), realm: h.named(string(name))}
+	if who.realm == nil {
 		h.refuseStranger(c, 401, true)
 		return caller{}, false
 	}
-	if a != nil && who.username == a.username {
+	h.realm = who.realm
+	if a != nil && who.username == a.username && who.realm == a.realm {
 		// A live allocation outlives its credential: calls do not end when the time to begin one does. Revoking ends both.
 		if stun.MessageIntegrity(a.key).Check(&h.req) == nil {
 			who.identity, who.key = a.who, a.key
@@ -209,16 +214,40 @@ func (h *handler) authenticate(c *client, a *allocation) (caller, bool) {
 	}
 	id, err := s.creds.parse(who.username)
 	if err == nil {
-		for key := range s.creds.keys(who.username, s.cfg.Realm) {
-			if stun.MessageIntegrity(key).Check(&h.req) == nil {
+		for key := range s.creds.keys(who.username, who.realm.Name) {
+			if h.checks(key) {
 				who.identity, who.key = id, key
-				h.key = key
 				return who, true
 			}
 		}
 	}
+	if s.known != nil {
+		n := userName{who.realm.Name, who.username}
+		key, known := s.known.get(n)
+		if !known {
+			if !s.unauthorized.allow(c.remote.Addr(), s.cfg.Clock.Now()) { // asking costs more than refusing
+				s.counts.refusals[refusedRate].Add(1)
+				return caller{}, false
+			}
+			h.fetchUser(n, c)
+			return caller{}, false
+		}
+		if key != nil && h.checks(key) {
+			who.identity, who.key = identity{party: party{user: who.username}}, key
+			return who, true
+		}
+	}
 	h.refuseStranger(c, 401, true)
 	return caller{}, false
+}
+
+// checks tells whether the request was made with the key, which then seals the answer.
+func (h *handler) checks(key []byte) bool {
+	if stun.MessageIntegrity(key).Check(&h.req) != nil {
+		return false
+	}
+	h.key = key
+	return true
 }
 
 // refuseStranger answers a request whose sender is not known, as long as its source does not ask too often. The answer has no
@@ -233,7 +262,7 @@ func (h *handler) refuseStranger(c *client, code int, challenge bool) {
 	h.begin(stun.ClassErrorResponse)
 	h.errorCode(code, "")
 	if challenge {
-		h.out.Add(stun.AttrRealm, []byte(h.s.cfg.Realm))
+		h.out.Add(stun.AttrRealm, []byte(h.realm.Name))
 		nonce := h.s.nonces.make(now, c.remote, c.transport)
 		h.out.Add(stun.AttrNonce, nonce[:])
 	}

@@ -14,7 +14,7 @@ type reservationToken [8]byte
 
 // reservation is a relay socket that waits for the Allocate that takes it.
 type reservation struct {
-	user  string
+	user  string // realm.user
 	sock  relay.Socket
 	ports *relay.Ports
 	stop  func() bool

@@ -43,6 +43,12 @@ type Server struct {
 	tcpPorts [2][]*relay.Ports // the same for TCP
 	peers    *peerRule
 
+	own       *realm            // Config.Realm
+	realms    map[string]*realm // by name, own included
+	byOrigin  map[string]*realm
+	bandwidth *relay.Bandwidth // of all allocations
+	known     *userCache       // of Config.Users
+
 	nonces       *nonces
 	unauthorized *limiter
 	bindings     *limiter
@@ -64,7 +70,7 @@ type Server struct {
 
 	mu         sync.Mutex
 	closed     bool
-	users      map[string]map[*allocation]struct{}
+	users      map[string]*userState  // by realm.user
 	tickets    map[string]*allocation // RFC 8016
 	data       map[uint32]*dataConn   // RFC 6062, by CONNECTION-ID
 	reserved   map[reservationToken]*reservation
@@ -112,7 +118,8 @@ func New(cfg Config, creds *Credentials, log *slog.Logger, reg prometheus.Regist
 		bindings:     newLimiter(cfg.BindingRate, cfg.BindingBurst),
 		gate:         listen.NewGate(cfg.MaxConnections, cfg.MaxConnectionsPerSource),
 		limits:       listen.Limits{Frame: frameTime, Idle: idleTime, Queue: streamQueue},
-		users:        make(map[string]map[*allocation]struct{}),
+		users:        make(map[string]*userState),
+		bandwidth:    relay.NewBandwidth(cfg.Bandwidth),
 		tickets:      make(map[string]*allocation),
 		data:         make(map[uint32]*dataConn),
 		reserved:     make(map[reservationToken]*reservation),
@@ -126,6 +133,10 @@ func New(cfg Config, creds *Credentials, log *slog.Logger, reg prometheus.Regist
 		i := familyIndex(local)
 		s.ports[i] = append(s.ports[i], relay.NewPorts(plane, local, cfg.MinPort, cfg.MaxPort))
 		s.tcpPorts[i] = append(s.tcpPorts[i], relay.NewPorts(plane, local, cfg.MinPort, cfg.MaxPort))
+	}
+	s.own, s.realms, s.byOrigin = newRealms(cfg)
+	if cfg.Users != nil {
+		s.known = newUserCache(cfg.Users, cfg.Clock)
 	}
 	s.peers = newPeerRule(cfg, s.ports, hostAddrs())
 	if cfg.TLS != nil && len(cfg.ListenDTLS) > 0 {
@@ -267,7 +278,7 @@ func (s *Server) Close() {
 	s.closed = true
 	var all []*allocation
 	for _, u := range s.users {
-		for a := range u {
+		for a := range u.allocations {
 			all = append(all, a)
 		}
 	}

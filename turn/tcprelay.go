@@ -329,17 +329,17 @@ func (d *dataConn) pipe(client net.Conn, first []byte) {
 	back := make(chan struct{})
 	go func() {
 		defer close(back)
-		flow(client, d.conn, &counts.ToClient, &t.a.session.ToClient)
+		flow(client, d.conn, t, &counts.ToClient, &t.a.session.ToClient)
 	}()
 	if _, err := d.conn.Write(first); err == nil {
-		flow(d.conn, client, &counts.ToPeer, &t.a.session.ToPeer)
+		flow(d.conn, client, t, &counts.ToPeer, &t.a.session.ToPeer)
 	}
 	<-back
 }
 
 // flow copies until the end of from and says so to to. When writing fails neither goes on.
-func flow(to, from net.Conn, counts ...*relay.Traffic) {
-	_, err := io.Copy(&counted{to, counts}, onlyReader{from})
+func flow(to, from net.Conn, t *tcpRelay, counts ...*relay.Traffic) {
+	_, err := io.Copy(&counted{to, t, counts}, onlyReader{from})
 	if w, ok := to.(interface{ CloseWrite() error }); ok && err == nil {
 		_ = w.CloseWrite()
 		return
@@ -353,10 +353,19 @@ type onlyReader struct{ io.Reader }
 
 type counted struct {
 	net.Conn
+	relay  *tcpRelay
 	counts []*relay.Traffic
 }
 
+// Write waits for the bandwidth that there is, for bytes of TCP cannot be dropped.
 func (c *counted) Write(p []byte) (int, error) {
+	for !c.relay.a.session.May(len(p), c.relay.s.cfg.Clock.Now().UnixNano()) {
+		select {
+		case <-c.relay.ctx.Done():
+			return 0, net.ErrClosed
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 	n, err := c.Conn.Write(p)
 	for _, t := range c.counts {
 		t.Add(1, n)

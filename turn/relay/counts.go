@@ -28,11 +28,13 @@ const (
 	DropNoPermission             // the peer is not permitted, or is permitted no more
 	DropOwnPort                  // towards our own host, to a port that is no relay
 	DropFull                     // a socket's or a connection's buffer was full
+	DropBandwidth                // over the bandwidth of the user, the realm or the server
+	DropICMP                     // an ICMP error that was not passed on
 	drops
 )
 
 // Drops names every reason, in the order of the constants.
-var Drops = [drops]string{"unknown_packet", "no_channel", "no_permission", "own_port", "buffer_full"}
+var Drops = [drops]string{"unknown_packet", "no_channel", "no_permission", "own_port", "buffer_full", "bandwidth", "icmp"}
 
 // Counts is what a plane has done since it was made.
 type Counts struct {

@@ -89,11 +89,12 @@ type Session struct {
 	// Owner is the control plane's side, set before the session is entered in a table.
 	Owner any
 
-	plane *Plane
-	gate  func(netip.AddrPort) bool
-	limit int
-	sink  atomic.Pointer[ClientSink]
-	view  atomic.Pointer[view]
+	plane  *Plane
+	gate   func(netip.AddrPort) bool
+	limit  int
+	bounds []*Bandwidth
+	sink   atomic.Pointer[ClientSink]
+	view   atomic.Pointer[view]
 
 	mu       sync.Mutex               // held by writers of view and relays
 	relays   [2]atomic.Pointer[Relay] // IPv4, IPv6
@@ -280,6 +281,9 @@ func (f *Flow) Send(b *Batch, payloads [][]byte) {
 }
 
 func (s *Session) send(r *Relay, b *Batch, payloads [][]byte, to netip.AddrPort) {
+	if payloads = s.within(payloads); len(payloads) == 0 {
+		return
+	}
 	sent := r.Socket.SendRun(b, payloads, to)
 	bytes := 0
 	for _, p := range payloads {
@@ -304,6 +308,10 @@ func (s *Session) SendTo(payload []byte, peer Peer, whole bool) {
 		return
 	case (p.own || peer.Own) && !s.gate(peer.Actual):
 		s.plane.Counts.drop(DropOwnPort, 1)
+		return
+	}
+	if !s.May(len(payload), now) {
+		s.plane.Counts.drop(DropBandwidth, 1)
 		return
 	}
 	r := s.relays[family(peer.Actual.Addr())].Load()
@@ -394,9 +402,11 @@ func (r *Relay) fromPeers(b *Batch) {
 		}
 		bytes += n
 	}
-	if len(run) == 0 {
+	whole := len(run)
+	if run = s.within(run); len(run) == 0 {
 		return
 	}
+	bytes = bytes * len(run) / whole
 	sent := sink.SendRun(b, run)
 	if lost := len(run) - sent; lost > 0 {
 		s.plane.Counts.drop(DropFull, lost)
