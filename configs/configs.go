@@ -180,6 +180,7 @@ type SFU struct {
 	PublicAddresses []netip.Addr `yaml:"public_addresses"`
 	Keys            []string     `yaml:"keys" secret:"text"`
 	AutoCreate      bool         `yaml:"auto_create"`
+	Webhooks        []string     `yaml:"webhooks"`
 	Homeserver      string       `yaml:"homeserver"`
 }
 

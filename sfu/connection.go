@@ -112,6 +112,10 @@ func (c *connection) Connected() {
 	if c == c.p.primary() && c.p.state != Active {
 		c.p.state = Active
 		c.p.changed()
+		if !c.p.came {
+			c.p.came = true
+			r.note(ParticipantJoined, c.p, nil)
+		}
 	}
 	c.startLegs()
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/trunkboard/trunkboard/sfu/transport"
@@ -24,7 +25,9 @@ type Config struct {
 	JoinWithin      time.Duration // a participant without a connection is removed after this; default 60 s
 	SilentFor       time.Duration // a participant whose connection is silent is removed after this; default 15 s
 	Watcher         Watcher       // may be nil
-	Log             *slog.Logger
+	// Journal hears what happens in rooms, for webhooks; may be nil. It is called with the room locked: it must not block nor call back.
+	Journal func(Entry)
+	Log     *slog.Logger
 }
 
 // Watcher hears of everybody who comes into a room and goes out of it, in order: of the hidden too. It is called with the room locked, so
@@ -54,7 +57,10 @@ type Engine struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wake   chan struct{}
-	wait   sync.WaitGroup
+	gone   past
+
+	draining atomic.Bool
+	wait     sync.WaitGroup
 }
 
 // New makes an engine on an open transport, which it does not close.
@@ -121,6 +127,7 @@ func (e *Engine) Room(name string, create bool) (*Room, error) {
 		members: map[string]*Participant{}, tracks: map[string]*Track{},
 	}
 	e.rooms[name] = r
+	r.note(RoomStarted, nil, nil)
 	return r, nil
 }
 
@@ -220,3 +227,25 @@ func (e *Engine) hurry() {
 
 // newSID makes the number of a room, participant or track.
 func newSID(prefix string) string { return prefix + rand.Text()[:12] }
+
+// past counts what legs and sources forwarded that are gone.
+type past struct {
+	mu  sync.Mutex
+	sum Totals
+}
+
+func (p *past) keep(f func(*Totals)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f(&p.sum)
+}
+
+func (p *past) add(to *Totals) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	to.PacketsIn += p.sum.PacketsIn
+	to.BytesIn += p.sum.BytesIn
+	to.PacketsOut += p.sum.PacketsOut
+	to.BytesOut += p.sum.BytesOut
+	to.PacketsAgain += p.sum.PacketsAgain
+}

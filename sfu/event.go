@@ -61,6 +61,18 @@ type Quality struct {
 // Qualities says whose connection became better or worse.
 type Qualities struct{ Changed []Quality }
 
+// RoomChanged says how the room is described now.
+type RoomChanged struct{ Room RoomInfo }
+
+// Silenced says that the participant's track was muted by somebody else.
+type Silenced struct{ SID string }
+
+// Permitted says that the participant may receive a track now, or not any more.
+type Permitted struct {
+	Publisher, SID string
+	Allowed        bool
+}
+
 // Subscribed says that a track flows to the participant for the first time.
 type Subscribed struct{ SID string }
 
@@ -76,6 +88,9 @@ func (Speakers) event()    {}
 func (Wanted) event()      {}
 func (StreamState) event() {}
 func (Qualities) event()   {}
+func (RoomChanged) event() {}
+func (Silenced) event()    {}
+func (Permitted) event()   {}
 func (Subscribed) event()  {}
 func (Gone) event()        {}
 

@@ -31,6 +31,8 @@ type Participant struct {
 	publishing    *connection
 	receiving     *connection // the same as publishing for a single connection
 	judged        Quality     // as it was told last
+	audience      *Audience   // nil for everybody
+	came          bool        // its connection was up once
 }
 
 // open makes the connections.
@@ -148,6 +150,11 @@ func (p *Participant) leave(reason Reason) {
 	}
 	p.version++
 	r.announce(p)
+	if p.came {
+		r.note(ParticipantLeft, p, nil)
+	} else {
+		r.note(ParticipantAborted, p, nil)
+	}
 	p.observer.Tell(Gone{reason})
 	p.hangUp()
 }
@@ -175,6 +182,13 @@ func (p *Participant) Update(name, metadata *string, attributes map[string]strin
 	if !p.profile.Permissions.UpdateMetadata {
 		return ErrForbidden
 	}
+	p.set(name, metadata, attributes)
+	p.changed()
+	return nil
+}
+
+// set changes what is not nil.
+func (p *Participant) set(name, metadata *string, attributes map[string]string) {
 	if name != nil {
 		p.profile.Name = *name
 	}
@@ -195,19 +209,16 @@ func (p *Participant) Update(name, metadata *string, attributes map[string]strin
 		}
 		p.profile.Attributes = all
 	}
-	p.changed()
-	return nil
 }
 
 // Publish announces a track that the client will offer, by its CID. Published follows, or ErrForbidden or ErrFull.
 func (p *Participant) Publish(info TrackInfo) error {
 	p.room.mu.Lock()
 	defer p.room.mu.Unlock()
-	may := p.profile.Permissions
 	switch {
 	case p.state == Disconnected:
 		return ErrGone
-	case !may.Publish, len(may.Sources) > 0 && !slices.Contains(may.Sources, info.Source):
+	case !p.mayPublish(info.Source):
 		return ErrForbidden
 	case len(p.tracks) >= p.room.engine.cfg.MaxTracks:
 		return ErrFull
@@ -231,6 +242,7 @@ func (p *Participant) Publish(info TrackInfo) error {
 func (p *Participant) published(t *Track) {
 	p.room.tracks[t.info.SID] = t
 	p.room.engine.hurry()
+	p.room.note(TrackPublished, p, t)
 	p.changed()
 	for _, o := range p.room.order {
 		if o != p && o.options.AutoSubscribe {
@@ -257,6 +269,10 @@ func (p *Participant) Unpublish(sid string) error {
 func (p *Participant) drop(t *Track) {
 	for _, o := range p.room.order {
 		o.unsubscribe(t)
+	}
+	if p.room.tracks[t.info.SID] != nil {
+		p.room.engine.gone.keep(func(sum *Totals) { sum.source(t) })
+		p.room.note(TrackUnpublished, p, t)
 	}
 	delete(p.room.tracks, t.info.SID)
 	delete(p.tracks, t.info.SID)
@@ -334,6 +350,10 @@ func (p *Participant) subscribe(t *Track) {
 	if t.publisher == p || !p.profile.Permissions.Subscribe || p.subscriptions[t.info.SID] != nil || p.state == Disconnected {
 		return
 	}
+	if !t.publisher.audience.permits(p, t.info.SID) {
+		p.observer.Tell(Permitted{Publisher: t.publisher.sid, SID: t.info.SID})
+		return
+	}
 	s := &Subscription{track: t, to: p, leg: forward.NewLeg(t.source, p.receiving.session)}
 	p.subscriptions[t.info.SID] = s
 	p.receiving.add(s)
@@ -346,6 +366,7 @@ func (p *Participant) unsubscribe(t *Track) {
 		return
 	}
 	delete(p.subscriptions, t.info.SID)
+	p.room.engine.gone.keep(func(sum *Totals) { sum.leg(s) })
 	t.source.Remove(s.leg)
 	p.receiving.remove(s)
 	t.dynacast()
@@ -368,10 +389,6 @@ func (p *Participant) Broadcast(label string, message []byte, to []string) error
 		}
 	}
 	p.room.mu.Unlock()
-	for _, o := range sessions {
-		if err := o.receiving.session.SendData(label, message); err == transport.ErrSlow {
-			o.Leave(Failed)
-		}
-	}
+	deliver(sessions, label, message)
 	return nil
 }

@@ -3,6 +3,7 @@
 package sfu
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -26,6 +27,7 @@ type Room struct {
 	emptySince time.Time
 	visited    bool
 	closed     bool
+	setup      Setup
 }
 
 // RoomInfo describes a room.
@@ -34,6 +36,8 @@ type RoomInfo struct {
 	Created                  time.Time
 	Participants, Publishers int
 	EmptyFor, DepartedFor    time.Duration
+	MaxParticipants          int
+	Metadata                 string
 }
 
 // Info describes the room as it is now.
@@ -44,7 +48,10 @@ func (r *Room) Info() RoomInfo {
 }
 
 func (r *Room) info() RoomInfo {
-	i := RoomInfo{SID: r.sid, Name: r.name, Created: r.created, EmptyFor: r.engine.cfg.EmptyFor, DepartedFor: r.engine.cfg.DepartedFor}
+	i := RoomInfo{
+		SID: r.sid, Name: r.name, Created: r.created, EmptyFor: cmp.Or(r.setup.EmptyFor, r.engine.cfg.EmptyFor),
+		DepartedFor: cmp.Or(r.setup.DepartedFor, r.engine.cfg.DepartedFor), MaxParticipants: r.setup.MaxParticipants, Metadata: r.setup.Metadata,
+	}
 	for _, p := range r.order {
 		if p.profile.Permissions.Hidden {
 			continue
@@ -91,7 +98,11 @@ func (r *Room) Join(profile Profile, o Options, observer Observer, welcome func(
 		return nil, ErrGone
 	}
 	old := r.members[profile.Identity]
-	if old == nil && len(r.order) >= r.engine.cfg.MaxParticipants {
+	if old == nil && r.engine.draining.Load() {
+		p.hangUp()
+		return nil, ErrGone
+	}
+	if old == nil && len(r.order) >= cmp.Or(r.setup.MaxParticipants, r.engine.cfg.MaxParticipants) {
 		p.hangUp()
 		return nil, ErrFull
 	}
@@ -134,11 +145,15 @@ func (r *Room) Find(identity string) *Participant {
 func (r *Room) Close(reason Reason) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.closed {
+		return
+	}
 	r.closed = true
 	for len(r.order) > 0 {
 		r.order[0].leave(reason)
 	}
 	r.engine.forget(r)
+	r.note(RoomFinished, nil, nil)
 }
 
 // announce tells everybody else, and p itself, how p is now.
@@ -176,13 +191,15 @@ func (r *Room) tick(due func(time.Duration) bool, out *transport.Batch) bool {
 		return false
 	}
 	if len(r.order) == 0 {
-		limit := r.engine.cfg.EmptyFor
+		i := r.info()
+		limit := i.EmptyFor
 		if r.visited {
-			limit = r.engine.cfg.DepartedFor
+			limit = i.DepartedFor
 		}
 		if time.Since(r.emptySince) > limit {
 			r.closed = true
 			r.engine.forget(r)
+			r.note(RoomFinished, nil, nil)
 		}
 		return false
 	}

@@ -70,16 +70,30 @@ func (a *App) openSFU() error {
 		return fmt.Errorf("sfu.listen_udp: %w", err)
 	}
 	g := &gate{}
-	engine := sfu.New(sfu.Config{Transport: t, Watcher: g, Log: log})
+	var hooks *livekit.Hooks
+	var journal func(sfu.Entry)
+	if len(c.Webhooks) > 0 {
+		key := ownKey
+		if len(c.Keys) > 0 {
+			key, _, _ = strings.Cut(c.Keys[0], "=")
+		}
+		hooks = livekit.NewHooks(c.Webhooks, keys, key, log)
+		journal = hooks.Note
+	}
+	engine := sfu.New(sfu.Config{Transport: t, Watcher: g, Journal: journal, Log: log})
+	a.meters.registry.MustRegister(calling{engine, t})
 	server := livekit.New(livekit.Config{
 		Engine: engine, Keys: keys, AutoCreate: c.AutoCreate, Version: livekitVersion(), Log: log, ICEServers: a.sfuICEServers, Admit: g.admit,
 	})
 	handler := server.Handler()
 	a.conference = &conference{transport: t, engine: engine, server: server, handler: handler, keys: keys, gate: g}
-	a.running = append(a.running, component{name: "sfu", run: waitForEnd, close: func() error {
+	a.running = append(a.running, component{name: "sfu", run: waitForEnd, drain: engine.Drain, close: func() error {
 		engine.Close() // tells the clients, so before their connections are cut
 		server.Close()
 		t.Close()
+		if hooks != nil {
+			hooks.Close()
+		}
 		return nil
 	}})
 	return nil
@@ -143,7 +157,7 @@ func (a *App) withSFU(next http.Handler) http.Handler {
 		switch {
 		case strings.HasPrefix(r.URL.Path, sfuPath+"/"):
 			under.ServeHTTP(w, r)
-		case root && (r.URL.Path == "/" || r.URL.Path == "/rtc" || strings.HasPrefix(r.URL.Path, "/rtc/")):
+		case root && (r.URL.Path == "/" || r.URL.Path == "/rtc" || strings.HasPrefix(r.URL.Path, "/rtc/") || strings.HasPrefix(r.URL.Path, "/twirp/")):
 			a.count("sfu", a.conference.handler).ServeHTTP(w, r)
 		default:
 			next.ServeHTTP(w, r)

@@ -41,8 +41,11 @@ func (s *session) iceServers() (out []*wire.ICEServer) {
 	return out
 }
 
-func (s *session) room(r sfu.RoomInfo) *wire.Room {
+func (s *session) room(r sfu.RoomInfo) *wire.Room { return room(r) }
+
+func room(r sfu.RoomInfo) *wire.Room {
 	return &wire.Room{
+		MaxParticipants: uint32(r.MaxParticipants), Metadata: r.Metadata,
 		Sid: r.SID, Name: r.Name, EmptyTimeout: uint32(r.EmptyFor.Seconds()), DepartureTimeout: uint32(r.DepartedFor.Seconds()),
 		CreationTime: r.Created.Unix(), CreationTimeMs: r.Created.UnixMilli(), NumParticipants: uint32(r.Participants),
 		NumPublishers: uint32(r.Publishers), EnabledCodecs: publishCodecs(),
@@ -197,6 +200,14 @@ func (s *session) convert(e sfu.Event) *wire.SignalResponse {
 			m.Updates = append(m.Updates, &wire.ConnectionQualityInfo{ParticipantSid: q.SID, Quality: qualities[q.Quality], Score: float32(q.Score)})
 		}
 		return &wire.SignalResponse{Message: &wire.SignalResponse_ConnectionQuality{ConnectionQuality: m}}
+	case sfu.RoomChanged:
+		return &wire.SignalResponse{Message: &wire.SignalResponse_RoomUpdate{RoomUpdate: &wire.RoomUpdate{Room: s.room(e.Room)}}}
+	case sfu.Silenced:
+		return &wire.SignalResponse{Message: &wire.SignalResponse_Mute{Mute: &wire.MuteTrackRequest{Sid: e.SID, Muted: true}}}
+	case sfu.Permitted:
+		return &wire.SignalResponse{Message: &wire.SignalResponse_SubscriptionPermissionUpdate{
+			SubscriptionPermissionUpdate: &wire.SubscriptionPermissionUpdate{ParticipantSid: e.Publisher, TrackSid: e.SID, Allowed: e.Allowed},
+		}}
 	case sfu.Subscribed:
 		return &wire.SignalResponse{Message: &wire.SignalResponse_TrackSubscribed{TrackSubscribed: &wire.TrackSubscribed{TrackSid: e.SID}}}
 	case sfu.Gone:

@@ -37,6 +37,8 @@ func (s *session) handle(m *wire.SignalRequest) bool {
 		s.subscribe(m.Subscription)
 	case *wire.SignalRequest_TrackSetting:
 		s.settings(m.TrackSetting)
+	case *wire.SignalRequest_SubscriptionPermission:
+		s.audience(m.SubscriptionPermission)
 	case *wire.SignalRequest_Leave:
 		s.p.Leave(sfu.Left)
 		return false
@@ -145,6 +147,18 @@ func (s *session) subscribe(u *wire.UpdateSubscription) {
 			}}})
 		}
 	}
+}
+
+// audience takes who may receive the participant's tracks.
+func (s *session) audience(u *wire.SubscriptionPermission) {
+	a := sfu.Audience{Everybody: u.GetAllParticipants()}
+	for _, g := range u.GetTrackPermissions()[:min(len(u.GetTrackPermissions()), maxListed)] {
+		sids := g.GetTrackSids()
+		a.Grants = append(a.Grants, sfu.AudienceGrant{
+			Identity: g.GetParticipantIdentity(), SID: g.GetParticipantSid(), All: g.GetAllTracks(), Tracks: sids[:min(len(sids), maxListed)],
+		})
+	}
+	s.p.SetAudience(a)
 }
 
 func (s *session) settings(u *wire.UpdateTrackSettings) {

@@ -64,6 +64,7 @@ type Server struct {
 	upgrader websocket.Upgrader
 	node     string
 	trailer  []byte
+	calls    map[string]call
 	ctx      context.Context
 	cancel   context.CancelFunc
 	wait     sync.WaitGroup
@@ -89,7 +90,7 @@ func New(cfg Config) *Server {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
-		cfg: cfg, log: cfg.Log, node: "ND_" + rand.Text()[:12], trailer: []byte(rand.Text()),
+		cfg: cfg, log: cfg.Log, node: "ND_" + rand.Text()[:12], trailer: []byte(rand.Text()), calls: calls(),
 		// Tokens, not cookies, say who it is, so a page of any origin may connect.
 		upgrader: websocket.Upgrader{CheckOrigin: func(*http.Request) bool { return true }, ReadBufferSize: 4096, WriteBufferSize: 4096, WriteBufferPool: &sync.Pool{}},
 	}
@@ -113,6 +114,7 @@ func (s *Server) Handler() http.Handler {
 	m.HandleFunc("GET /rtc/v1", func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, true) })
 	m.HandleFunc("GET /rtc/validate", func(w http.ResponseWriter, r *http.Request) { s.validate(w, r, false) })
 	m.HandleFunc("GET /rtc/v1/validate", func(w http.ResponseWriter, r *http.Request) { s.validate(w, r, true) })
+	m.HandleFunc("POST "+servicePath, s.service)
 	// Clients ask this to find out whether they are online.
 	m.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Access-Control-Allow-Origin", "*")

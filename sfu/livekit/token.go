@@ -44,6 +44,7 @@ type Claims struct {
 	Video      *Grant            `json:"video,omitempty"`
 	// Holder is what the issuer wants to find again when the token is used; nobody else reads it.
 	Holder string `json:"holder,omitempty"`
+	SHA256 string `json:"sha256,omitempty"` // of a webhook's body
 }
 
 var errToken = errors.New("livekit: invalid token")
@@ -80,6 +81,15 @@ func (k Keys) Verify(token string) (*Claims, error) {
 		return nil, fmt.Errorf("%w: %w", errToken, err)
 	}
 	return c, nil
+}
+
+// bearer checks the token of a request to the server's API.
+func (k Keys) bearer(r *http.Request) (*Claims, error) {
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok || token == "" {
+		return nil, fmt.Errorf("%w: there is none", errToken)
+	}
+	return k.Verify(token)
 }
 
 // join checks a request's token for joining a room.

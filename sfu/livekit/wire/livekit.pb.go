@@ -1096,6 +1096,52 @@ func (ServerInfo_Edition) EnumDescriptor() ([]byte, []int) {
 	return file_livekit_proto_rawDescGZIP(), []int{57, 0}
 }
 
+type SendDataRequest_Kind int32
+
+const (
+	SendDataRequest_RELIABLE SendDataRequest_Kind = 0
+	SendDataRequest_LOSSY    SendDataRequest_Kind = 1
+)
+
+// Enum value maps for SendDataRequest_Kind.
+var (
+	SendDataRequest_Kind_name = map[int32]string{
+		0: "RELIABLE",
+		1: "LOSSY",
+	}
+	SendDataRequest_Kind_value = map[string]int32{
+		"RELIABLE": 0,
+		"LOSSY":    1,
+	}
+)
+
+func (x SendDataRequest_Kind) Enum() *SendDataRequest_Kind {
+	p := new(SendDataRequest_Kind)
+	*p = x
+	return p
+}
+
+func (x SendDataRequest_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SendDataRequest_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_livekit_proto_enumTypes[20].Descriptor()
+}
+
+func (SendDataRequest_Kind) Type() protoreflect.EnumType {
+	return &file_livekit_proto_enumTypes[20]
+}
+
+func (x SendDataRequest_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SendDataRequest_Kind.Descriptor instead.
+func (SendDataRequest_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_livekit_proto_rawDescGZIP(), []int{73, 0}
+}
+
 type SignalRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Message:
@@ -6017,6 +6063,1058 @@ func (x *ServerInfo) GetDebugInfo() string {
 	return ""
 }
 
+type CreateRoomRequest struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Name             string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	EmptyTimeout     uint32                 `protobuf:"varint,2,opt,name=empty_timeout,json=emptyTimeout,proto3" json:"empty_timeout,omitempty"`
+	MaxParticipants  uint32                 `protobuf:"varint,3,opt,name=max_participants,json=maxParticipants,proto3" json:"max_participants,omitempty"`
+	NodeId           string                 `protobuf:"bytes,4,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Metadata         string                 `protobuf:"bytes,5,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	DepartureTimeout uint32                 `protobuf:"varint,10,opt,name=departure_timeout,json=departureTimeout,proto3" json:"departure_timeout,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *CreateRoomRequest) Reset() {
+	*x = CreateRoomRequest{}
+	mi := &file_livekit_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateRoomRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateRoomRequest) ProtoMessage() {}
+
+func (x *CreateRoomRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_livekit_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateRoomRequest.ProtoReflect.Descriptor instead.
+func (*CreateRoomRequest) Descriptor() ([]byte, []int) {
+	return file_livekit_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *CreateRoomRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CreateRoomRequest) GetEmptyTimeout() uint32 {
+	if x != nil {
+		return x.EmptyTimeout
+	}
+	return 0
+}
+
+func (x *CreateRoomRequest) GetMaxParticipants() uint32 {
+	if x != nil {
+		return x.MaxParticipants
+	}
+	return 0
+}
+
+func (x *CreateRoomRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *CreateRoomRequest) GetMetadata() string {
+	if x != nil {
+		return x.Metadata
+	}
+	return ""
+}
+
+func (x *CreateRoomRequest) GetDepartureTimeout() uint32 {
+	if x != nil {
+		return x.DepartureTimeout
+	}
+	return 0
+}
+
+type ListRoomsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRoomsRequest) Reset() {
+	*x = ListRoomsRequest{}
+	mi := &file_livekit_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRoomsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRoomsRequest) ProtoMessage() {}
+
+func (x *ListRoomsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_livekit_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRoomsRequest.ProtoReflect.Descriptor instead.
+func (*ListRoomsRequest) Descriptor() ([]byte, []int) {
+	return file_livekit_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *ListRoomsRequest) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+type ListRoomsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rooms         []*Room                `protobuf:"bytes,1,rep,name=rooms,proto3" json:"rooms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRoomsResponse) Reset() {
+	*x = ListRoomsResponse{}
+	mi := &file_livekit_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRoomsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRoomsResponse) ProtoMessage() {}
+
+func (x *ListRoomsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_livekit_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRoomsResponse.ProtoReflect.Descriptor instead.
+func (*ListRoomsResponse) Descriptor() ([]byte, []int) {
+	return file_livekit_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *ListRoomsResponse) GetRooms() []*Room {
+	if x != nil {
+		return x.Rooms
+	}
+	return nil
+}
+
+type DeleteRoomRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteRoomRequest) Reset() {
+	*x = DeleteRoomRequest{}
+	mi := &file_livekit_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteRoomRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteRoomRequest) ProtoMessage() {}
+
+func (x *DeleteRoomRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_livekit_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteRoomRequest.ProtoReflect.Descriptor instead.
+func (*DeleteRoomRequest) Descriptor() ([]byte, []int) {
+	return file_livekit_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *DeleteRoomRequest) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+type DeleteRoomResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteRoomResponse) Reset() {
+	*x = DeleteRoomResponse{}
+	mi := &file_livekit_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteRoomResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteRoomResponse) ProtoMessage() {}
+
+func (x *DeleteRoomResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_livekit_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteRoomResponse.ProtoReflect.Descriptor instead.
+func (*DeleteRoomResponse) Descriptor() ([]byte, []int) {
+	return file_livekit_proto_rawDescGZIP(), []int{62}
+}
+
+type ListParticipantsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListParticipantsRequest) Reset() {
+	*x = ListParticipantsRequest{}
+	mi := &file_livekit_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListParticipantsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListParticipantsRequest) ProtoMessage() {}
+
+func (x *ListParticipantsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_livekit_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListParticipantsRequest.ProtoReflect.Descriptor instead.
+func (*ListParticipantsRequest) Descriptor() ([]byte, []int) {
+	return file_livekit_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *ListParticipantsRequest) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+type ListParticipantsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Participants  []*ParticipantInfo     `protobuf:"bytes,1,rep,name=participants,proto3" json:"participants,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListParticipantsResponse) Reset() {
+	*x = ListParticipantsResponse{}
+	mi := &file_livekit_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListParticipantsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListParticipantsResponse) ProtoMessage() {}
+
+func (x *ListParticipantsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_livekit_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListParticipantsResponse.ProtoReflect.Descriptor instead.
+func (*ListParticipantsResponse) Descriptor() ([]byte, []int) {
+	return file_livekit_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *ListParticipantsResponse) GetParticipants() []*ParticipantInfo {
+	if x != nil {
+		return x.Participants
+	}
+	return nil
+}
+
+type RoomParticipantIdentity struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Identity      string                 `protobuf:"bytes,2,opt,name=identity,proto3" json:"identity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomParticipantIdentity) Reset() {
+	*x = RoomParticipantIdentity{}
+	mi := &file_livekit_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomParticipantIdentity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomParticipantIdentity) ProtoMessage() {}
+
+func (x *RoomParticipantIdentity) ProtoReflect() protoreflect.Message {
+	mi := &file_livekit_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomParticipantIdentity.ProtoReflect.Descriptor instead.
+func (*RoomParticipantIdentity) Descriptor() ([]byte, []int) {
+	return file_livekit_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *RoomParticipantIdentity) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *RoomParticipantIdentity) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+type RemoveParticipantResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveParticipantResponse) Reset() {
+	*x = RemoveParticipantResponse{}
+	mi := &file_livekit_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveParticipantResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveParticipantResponse) ProtoMessage() {}
+
+func (x *RemoveParticipantResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_livekit_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveParticipantResponse.ProtoReflect.Descriptor instead.
+func (*RemoveParticipantResponse) Descriptor() ([]byte, []int) {
+	return file_livekit_proto_rawDescGZIP(), []int{66}
+}
+
+type MuteRoomTrackRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Identity      string                 `protobuf:"bytes,2,opt,name=identity,proto3" json:"identity,omitempty"`
+	TrackSid      string                 `protobuf:"bytes,3,opt,name=track_sid,json=trackSid,proto3" json:"track_sid,omitempty"`
+	Muted         bool                   `protobuf:"varint,4,opt,name=muted,proto3" json:"muted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MuteRoomTrackRequest) Reset() {
+	*x = MuteRoomTrackRequest{}
+	mi := &file_livekit_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MuteRoomTrackRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MuteRoomTrackRequest) ProtoMessage() {}
+
+func (x *MuteRoomTrackRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_livekit_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MuteRoomTrackRequest.ProtoReflect.Descriptor instead.
+func (*MuteRoomTrackRequest) Descriptor() ([]byte, []int) {
+	return file_livekit_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *MuteRoomTrackRequest) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *MuteRoomTrackRequest) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *MuteRoomTrackRequest) GetTrackSid() string {
+	if x != nil {
+		return x.TrackSid
+	}
+	return ""
+}
+
+func (x *MuteRoomTrackRequest) GetMuted() bool {
+	if x != nil {
+		return x.Muted
+	}
+	return false
+}
+
+type MuteRoomTrackResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Track         *TrackInfo             `protobuf:"bytes,1,opt,name=track,proto3" json:"track,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MuteRoomTrackResponse) Reset() {
+	*x = MuteRoomTrackResponse{}
+	mi := &file_livekit_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MuteRoomTrackResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MuteRoomTrackResponse) ProtoMessage() {}
+
+func (x *MuteRoomTrackResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_livekit_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MuteRoomTrackResponse.ProtoReflect.Descriptor instead.
+func (*MuteRoomTrackResponse) Descriptor() ([]byte, []int) {
+	return file_livekit_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *MuteRoomTrackResponse) GetTrack() *TrackInfo {
+	if x != nil {
+		return x.Track
+	}
+	return nil
+}
+
+type UpdateParticipantRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Identity      string                 `protobuf:"bytes,2,opt,name=identity,proto3" json:"identity,omitempty"`
+	Metadata      string                 `protobuf:"bytes,3,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	Permission    *ParticipantPermission `protobuf:"bytes,4,opt,name=permission,proto3" json:"permission,omitempty"`
+	Name          string                 `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
+	Attributes    map[string]string      `protobuf:"bytes,6,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateParticipantRequest) Reset() {
+	*x = UpdateParticipantRequest{}
+	mi := &file_livekit_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateParticipantRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateParticipantRequest) ProtoMessage() {}
+
+func (x *UpdateParticipantRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_livekit_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateParticipantRequest.ProtoReflect.Descriptor instead.
+func (*UpdateParticipantRequest) Descriptor() ([]byte, []int) {
+	return file_livekit_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *UpdateParticipantRequest) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *UpdateParticipantRequest) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *UpdateParticipantRequest) GetMetadata() string {
+	if x != nil {
+		return x.Metadata
+	}
+	return ""
+}
+
+func (x *UpdateParticipantRequest) GetPermission() *ParticipantPermission {
+	if x != nil {
+		return x.Permission
+	}
+	return nil
+}
+
+func (x *UpdateParticipantRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UpdateParticipantRequest) GetAttributes() map[string]string {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
+type UpdateSubscriptionsRequest struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Room              string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Identity          string                 `protobuf:"bytes,2,opt,name=identity,proto3" json:"identity,omitempty"`
+	TrackSids         []string               `protobuf:"bytes,3,rep,name=track_sids,json=trackSids,proto3" json:"track_sids,omitempty"`
+	Subscribe         bool                   `protobuf:"varint,4,opt,name=subscribe,proto3" json:"subscribe,omitempty"`
+	ParticipantTracks []*ParticipantTracks   `protobuf:"bytes,5,rep,name=participant_tracks,json=participantTracks,proto3" json:"participant_tracks,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *UpdateSubscriptionsRequest) Reset() {
+	*x = UpdateSubscriptionsRequest{}
+	mi := &file_livekit_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateSubscriptionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateSubscriptionsRequest) ProtoMessage() {}
+
+func (x *UpdateSubscriptionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_livekit_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateSubscriptionsRequest.ProtoReflect.Descriptor instead.
+func (*UpdateSubscriptionsRequest) Descriptor() ([]byte, []int) {
+	return file_livekit_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *UpdateSubscriptionsRequest) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *UpdateSubscriptionsRequest) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *UpdateSubscriptionsRequest) GetTrackSids() []string {
+	if x != nil {
+		return x.TrackSids
+	}
+	return nil
+}
+
+func (x *UpdateSubscriptionsRequest) GetSubscribe() bool {
+	if x != nil {
+		return x.Subscribe
+	}
+	return false
+}
+
+func (x *UpdateSubscriptionsRequest) GetParticipantTracks() []*ParticipantTracks {
+	if x != nil {
+		return x.ParticipantTracks
+	}
+	return nil
+}
+
+type UpdateSubscriptionsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateSubscriptionsResponse) Reset() {
+	*x = UpdateSubscriptionsResponse{}
+	mi := &file_livekit_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateSubscriptionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateSubscriptionsResponse) ProtoMessage() {}
+
+func (x *UpdateSubscriptionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_livekit_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateSubscriptionsResponse.ProtoReflect.Descriptor instead.
+func (*UpdateSubscriptionsResponse) Descriptor() ([]byte, []int) {
+	return file_livekit_proto_rawDescGZIP(), []int{71}
+}
+
+type UserPacket struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Payload       []byte                 `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
+	Topic         *string                `protobuf:"bytes,4,opt,name=topic,proto3,oneof" json:"topic,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UserPacket) Reset() {
+	*x = UserPacket{}
+	mi := &file_livekit_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UserPacket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UserPacket) ProtoMessage() {}
+
+func (x *UserPacket) ProtoReflect() protoreflect.Message {
+	mi := &file_livekit_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UserPacket.ProtoReflect.Descriptor instead.
+func (*UserPacket) Descriptor() ([]byte, []int) {
+	return file_livekit_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *UserPacket) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *UserPacket) GetTopic() string {
+	if x != nil && x.Topic != nil {
+		return *x.Topic
+	}
+	return ""
+}
+
+type SendDataRequest struct {
+	state                 protoimpl.MessageState `protogen:"open.v1"`
+	Room                  string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Data                  []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	Kind                  SendDataRequest_Kind   `protobuf:"varint,3,opt,name=kind,proto3,enum=livekit.SendDataRequest_Kind" json:"kind,omitempty"`
+	DestinationSids       []string               `protobuf:"bytes,4,rep,name=destination_sids,json=destinationSids,proto3" json:"destination_sids,omitempty"`
+	Topic                 *string                `protobuf:"bytes,5,opt,name=topic,proto3,oneof" json:"topic,omitempty"`
+	DestinationIdentities []string               `protobuf:"bytes,6,rep,name=destination_identities,json=destinationIdentities,proto3" json:"destination_identities,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
+}
+
+func (x *SendDataRequest) Reset() {
+	*x = SendDataRequest{}
+	mi := &file_livekit_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendDataRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendDataRequest) ProtoMessage() {}
+
+func (x *SendDataRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_livekit_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendDataRequest.ProtoReflect.Descriptor instead.
+func (*SendDataRequest) Descriptor() ([]byte, []int) {
+	return file_livekit_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *SendDataRequest) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *SendDataRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *SendDataRequest) GetKind() SendDataRequest_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return SendDataRequest_RELIABLE
+}
+
+func (x *SendDataRequest) GetDestinationSids() []string {
+	if x != nil {
+		return x.DestinationSids
+	}
+	return nil
+}
+
+func (x *SendDataRequest) GetTopic() string {
+	if x != nil && x.Topic != nil {
+		return *x.Topic
+	}
+	return ""
+}
+
+func (x *SendDataRequest) GetDestinationIdentities() []string {
+	if x != nil {
+		return x.DestinationIdentities
+	}
+	return nil
+}
+
+type SendDataResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendDataResponse) Reset() {
+	*x = SendDataResponse{}
+	mi := &file_livekit_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendDataResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendDataResponse) ProtoMessage() {}
+
+func (x *SendDataResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_livekit_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendDataResponse.ProtoReflect.Descriptor instead.
+func (*SendDataResponse) Descriptor() ([]byte, []int) {
+	return file_livekit_proto_rawDescGZIP(), []int{74}
+}
+
+type UpdateRoomMetadataRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Metadata      string                 `protobuf:"bytes,2,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateRoomMetadataRequest) Reset() {
+	*x = UpdateRoomMetadataRequest{}
+	mi := &file_livekit_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateRoomMetadataRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateRoomMetadataRequest) ProtoMessage() {}
+
+func (x *UpdateRoomMetadataRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_livekit_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateRoomMetadataRequest.ProtoReflect.Descriptor instead.
+func (*UpdateRoomMetadataRequest) Descriptor() ([]byte, []int) {
+	return file_livekit_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *UpdateRoomMetadataRequest) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
+func (x *UpdateRoomMetadataRequest) GetMetadata() string {
+	if x != nil {
+		return x.Metadata
+	}
+	return ""
+}
+
+type WebhookEvent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Event         string                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	Room          *Room                  `protobuf:"bytes,2,opt,name=room,proto3" json:"room,omitempty"`
+	Participant   *ParticipantInfo       `protobuf:"bytes,3,opt,name=participant,proto3" json:"participant,omitempty"`
+	Id            string                 `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
+	CreatedAt     int64                  `protobuf:"varint,7,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	Track         *TrackInfo             `protobuf:"bytes,8,opt,name=track,proto3" json:"track,omitempty"`
+	NumDropped    int32                  `protobuf:"varint,11,opt,name=num_dropped,json=numDropped,proto3" json:"num_dropped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebhookEvent) Reset() {
+	*x = WebhookEvent{}
+	mi := &file_livekit_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebhookEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebhookEvent) ProtoMessage() {}
+
+func (x *WebhookEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_livekit_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebhookEvent.ProtoReflect.Descriptor instead.
+func (*WebhookEvent) Descriptor() ([]byte, []int) {
+	return file_livekit_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *WebhookEvent) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *WebhookEvent) GetRoom() *Room {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+func (x *WebhookEvent) GetParticipant() *ParticipantInfo {
+	if x != nil {
+		return x.Participant
+	}
+	return nil
+}
+
+func (x *WebhookEvent) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *WebhookEvent) GetCreatedAt() int64 {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return 0
+}
+
+func (x *WebhookEvent) GetTrack() *TrackInfo {
+	if x != nil {
+		return x.Track
+	}
+	return nil
+}
+
+func (x *WebhookEvent) GetNumDropped() int32 {
+	if x != nil {
+		return x.NumDropped
+	}
+	return 0
+}
+
 var File_livekit_proto protoreflect.FileDescriptor
 
 const file_livekit_proto_rawDesc = "" +
@@ -6502,7 +7600,89 @@ const file_livekit_proto_rawDesc = "" +
 	"debug_info\x18\x06 \x01(\tR\tdebugInfo\"\"\n" +
 	"\aEdition\x12\f\n" +
 	"\bStandard\x10\x00\x12\t\n" +
-	"\x05Cloud\x10\x01*-\n" +
+	"\x05Cloud\x10\x01\"\xd9\x01\n" +
+	"\x11CreateRoomRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12#\n" +
+	"\rempty_timeout\x18\x02 \x01(\rR\femptyTimeout\x12)\n" +
+	"\x10max_participants\x18\x03 \x01(\rR\x0fmaxParticipants\x12\x17\n" +
+	"\anode_id\x18\x04 \x01(\tR\x06nodeId\x12\x1a\n" +
+	"\bmetadata\x18\x05 \x01(\tR\bmetadata\x12+\n" +
+	"\x11departure_timeout\x18\n" +
+	" \x01(\rR\x10departureTimeout\"(\n" +
+	"\x10ListRoomsRequest\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\"8\n" +
+	"\x11ListRoomsResponse\x12#\n" +
+	"\x05rooms\x18\x01 \x03(\v2\r.livekit.RoomR\x05rooms\"'\n" +
+	"\x11DeleteRoomRequest\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\"\x14\n" +
+	"\x12DeleteRoomResponse\"-\n" +
+	"\x17ListParticipantsRequest\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\"X\n" +
+	"\x18ListParticipantsResponse\x12<\n" +
+	"\fparticipants\x18\x01 \x03(\v2\x18.livekit.ParticipantInfoR\fparticipants\"I\n" +
+	"\x17RoomParticipantIdentity\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x12\x1a\n" +
+	"\bidentity\x18\x02 \x01(\tR\bidentity\"\x1b\n" +
+	"\x19RemoveParticipantResponse\"y\n" +
+	"\x14MuteRoomTrackRequest\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x12\x1a\n" +
+	"\bidentity\x18\x02 \x01(\tR\bidentity\x12\x1b\n" +
+	"\ttrack_sid\x18\x03 \x01(\tR\btrackSid\x12\x14\n" +
+	"\x05muted\x18\x04 \x01(\bR\x05muted\"A\n" +
+	"\x15MuteRoomTrackResponse\x12(\n" +
+	"\x05track\x18\x01 \x01(\v2\x12.livekit.TrackInfoR\x05track\"\xcc\x02\n" +
+	"\x18UpdateParticipantRequest\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x12\x1a\n" +
+	"\bidentity\x18\x02 \x01(\tR\bidentity\x12\x1a\n" +
+	"\bmetadata\x18\x03 \x01(\tR\bmetadata\x12>\n" +
+	"\n" +
+	"permission\x18\x04 \x01(\v2\x1e.livekit.ParticipantPermissionR\n" +
+	"permission\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\x12Q\n" +
+	"\n" +
+	"attributes\x18\x06 \x03(\v21.livekit.UpdateParticipantRequest.AttributesEntryR\n" +
+	"attributes\x1a=\n" +
+	"\x0fAttributesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd4\x01\n" +
+	"\x1aUpdateSubscriptionsRequest\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x12\x1a\n" +
+	"\bidentity\x18\x02 \x01(\tR\bidentity\x12\x1d\n" +
+	"\n" +
+	"track_sids\x18\x03 \x03(\tR\ttrackSids\x12\x1c\n" +
+	"\tsubscribe\x18\x04 \x01(\bR\tsubscribe\x12I\n" +
+	"\x12participant_tracks\x18\x05 \x03(\v2\x1a.livekit.ParticipantTracksR\x11participantTracks\"\x1d\n" +
+	"\x1bUpdateSubscriptionsResponse\"K\n" +
+	"\n" +
+	"UserPacket\x12\x18\n" +
+	"\apayload\x18\x02 \x01(\fR\apayload\x12\x19\n" +
+	"\x05topic\x18\x04 \x01(\tH\x00R\x05topic\x88\x01\x01B\b\n" +
+	"\x06_topic\"\x94\x02\n" +
+	"\x0fSendDataRequest\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x121\n" +
+	"\x04kind\x18\x03 \x01(\x0e2\x1d.livekit.SendDataRequest.KindR\x04kind\x12)\n" +
+	"\x10destination_sids\x18\x04 \x03(\tR\x0fdestinationSids\x12\x19\n" +
+	"\x05topic\x18\x05 \x01(\tH\x00R\x05topic\x88\x01\x01\x125\n" +
+	"\x16destination_identities\x18\x06 \x03(\tR\x15destinationIdentities\"\x1f\n" +
+	"\x04Kind\x12\f\n" +
+	"\bRELIABLE\x10\x00\x12\t\n" +
+	"\x05LOSSY\x10\x01B\b\n" +
+	"\x06_topic\"\x12\n" +
+	"\x10SendDataResponse\"K\n" +
+	"\x19UpdateRoomMetadataRequest\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x12\x1a\n" +
+	"\bmetadata\x18\x02 \x01(\tR\bmetadata\"\xfd\x01\n" +
+	"\fWebhookEvent\x12\x14\n" +
+	"\x05event\x18\x01 \x01(\tR\x05event\x12!\n" +
+	"\x04room\x18\x02 \x01(\v2\r.livekit.RoomR\x04room\x12:\n" +
+	"\vparticipant\x18\x03 \x01(\v2\x18.livekit.ParticipantInfoR\vparticipant\x12\x0e\n" +
+	"\x02id\x18\x06 \x01(\tR\x02id\x12\x1d\n" +
+	"\n" +
+	"created_at\x18\a \x01(\x03R\tcreatedAt\x12(\n" +
+	"\x05track\x18\b \x01(\v2\x12.livekit.TrackInfoR\x05track\x12\x1f\n" +
+	"\vnum_dropped\x18\v \x01(\x05R\n" +
+	"numDropped*-\n" +
 	"\fSignalTarget\x12\r\n" +
 	"\tPUBLISHER\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -6587,8 +7767,8 @@ func file_livekit_proto_rawDescGZIP() []byte {
 	return file_livekit_proto_rawDescData
 }
 
-var file_livekit_proto_enumTypes = make([]protoimpl.EnumInfo, 20)
-var file_livekit_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_livekit_proto_enumTypes = make([]protoimpl.EnumInfo, 21)
+var file_livekit_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
 var file_livekit_proto_goTypes = []any{
 	(SignalTarget)(0),                    // 0: livekit.SignalTarget
 	(ConnectionQuality)(0),               // 1: livekit.ConnectionQuality
@@ -6610,194 +7790,225 @@ var file_livekit_proto_goTypes = []any{
 	(VideoLayer_Mode)(0),                 // 17: livekit.VideoLayer.Mode
 	(ClientInfo_SDK)(0),                  // 18: livekit.ClientInfo.SDK
 	(ServerInfo_Edition)(0),              // 19: livekit.ServerInfo.Edition
-	(*SignalRequest)(nil),                // 20: livekit.SignalRequest
-	(*SignalResponse)(nil),               // 21: livekit.SignalResponse
-	(*SimulcastCodec)(nil),               // 22: livekit.SimulcastCodec
-	(*AddTrackRequest)(nil),              // 23: livekit.AddTrackRequest
-	(*TrickleRequest)(nil),               // 24: livekit.TrickleRequest
-	(*MuteTrackRequest)(nil),             // 25: livekit.MuteTrackRequest
-	(*JoinResponse)(nil),                 // 26: livekit.JoinResponse
-	(*ReconnectResponse)(nil),            // 27: livekit.ReconnectResponse
-	(*TrackPublishedResponse)(nil),       // 28: livekit.TrackPublishedResponse
-	(*TrackUnpublishedResponse)(nil),     // 29: livekit.TrackUnpublishedResponse
-	(*SessionDescription)(nil),           // 30: livekit.SessionDescription
-	(*ParticipantUpdate)(nil),            // 31: livekit.ParticipantUpdate
-	(*ParticipantTracks)(nil),            // 32: livekit.ParticipantTracks
-	(*UpdateSubscription)(nil),           // 33: livekit.UpdateSubscription
-	(*UpdateTrackSettings)(nil),          // 34: livekit.UpdateTrackSettings
-	(*UpdateLocalAudioTrack)(nil),        // 35: livekit.UpdateLocalAudioTrack
-	(*UpdateLocalVideoTrack)(nil),        // 36: livekit.UpdateLocalVideoTrack
-	(*LeaveRequest)(nil),                 // 37: livekit.LeaveRequest
-	(*UpdateParticipantMetadata)(nil),    // 38: livekit.UpdateParticipantMetadata
-	(*ICEServer)(nil),                    // 39: livekit.ICEServer
-	(*SpeakersChanged)(nil),              // 40: livekit.SpeakersChanged
-	(*SpeakerInfo)(nil),                  // 41: livekit.SpeakerInfo
-	(*RoomUpdate)(nil),                   // 42: livekit.RoomUpdate
-	(*ConnectionQualityInfo)(nil),        // 43: livekit.ConnectionQualityInfo
-	(*ConnectionQualityUpdate)(nil),      // 44: livekit.ConnectionQualityUpdate
-	(*StreamStateInfo)(nil),              // 45: livekit.StreamStateInfo
-	(*StreamStateUpdate)(nil),            // 46: livekit.StreamStateUpdate
-	(*SubscribedQuality)(nil),            // 47: livekit.SubscribedQuality
-	(*SubscribedCodec)(nil),              // 48: livekit.SubscribedCodec
-	(*SubscribedQualityUpdate)(nil),      // 49: livekit.SubscribedQualityUpdate
-	(*TrackPermission)(nil),              // 50: livekit.TrackPermission
-	(*SubscriptionPermission)(nil),       // 51: livekit.SubscriptionPermission
-	(*SubscriptionPermissionUpdate)(nil), // 52: livekit.SubscriptionPermissionUpdate
-	(*DataChannelReceiveState)(nil),      // 53: livekit.DataChannelReceiveState
-	(*DataChannelInfo)(nil),              // 54: livekit.DataChannelInfo
-	(*SyncState)(nil),                    // 55: livekit.SyncState
-	(*SimulateScenario)(nil),             // 56: livekit.SimulateScenario
-	(*Ping)(nil),                         // 57: livekit.Ping
-	(*Pong)(nil),                         // 58: livekit.Pong
-	(*SubscriptionResponse)(nil),         // 59: livekit.SubscriptionResponse
-	(*RequestResponse)(nil),              // 60: livekit.RequestResponse
-	(*TrackSubscribed)(nil),              // 61: livekit.TrackSubscribed
-	(*ConnectionSettings)(nil),           // 62: livekit.ConnectionSettings
-	(*JoinRequest)(nil),                  // 63: livekit.JoinRequest
-	(*WrappedJoinRequest)(nil),           // 64: livekit.WrappedJoinRequest
-	(*MediaSectionsRequirement)(nil),     // 65: livekit.MediaSectionsRequirement
-	(*Room)(nil),                         // 66: livekit.Room
-	(*TimedVersion)(nil),                 // 67: livekit.TimedVersion
-	(*Codec)(nil),                        // 68: livekit.Codec
-	(*ParticipantPermission)(nil),        // 69: livekit.ParticipantPermission
-	(*ParticipantInfo)(nil),              // 70: livekit.ParticipantInfo
-	(*Encryption)(nil),                   // 71: livekit.Encryption
-	(*SimulcastCodecInfo)(nil),           // 72: livekit.SimulcastCodecInfo
-	(*TrackInfo)(nil),                    // 73: livekit.TrackInfo
-	(*VideoLayer)(nil),                   // 74: livekit.VideoLayer
-	(*DataPacket)(nil),                   // 75: livekit.DataPacket
-	(*ClientInfo)(nil),                   // 76: livekit.ClientInfo
-	(*ServerInfo)(nil),                   // 77: livekit.ServerInfo
-	nil,                                  // 78: livekit.SessionDescription.MidToTrackIdEntry
-	nil,                                  // 79: livekit.UpdateParticipantMetadata.AttributesEntry
-	nil,                                  // 80: livekit.JoinRequest.ParticipantAttributesEntry
-	nil,                                  // 81: livekit.ParticipantInfo.AttributesEntry
+	(SendDataRequest_Kind)(0),            // 20: livekit.SendDataRequest.Kind
+	(*SignalRequest)(nil),                // 21: livekit.SignalRequest
+	(*SignalResponse)(nil),               // 22: livekit.SignalResponse
+	(*SimulcastCodec)(nil),               // 23: livekit.SimulcastCodec
+	(*AddTrackRequest)(nil),              // 24: livekit.AddTrackRequest
+	(*TrickleRequest)(nil),               // 25: livekit.TrickleRequest
+	(*MuteTrackRequest)(nil),             // 26: livekit.MuteTrackRequest
+	(*JoinResponse)(nil),                 // 27: livekit.JoinResponse
+	(*ReconnectResponse)(nil),            // 28: livekit.ReconnectResponse
+	(*TrackPublishedResponse)(nil),       // 29: livekit.TrackPublishedResponse
+	(*TrackUnpublishedResponse)(nil),     // 30: livekit.TrackUnpublishedResponse
+	(*SessionDescription)(nil),           // 31: livekit.SessionDescription
+	(*ParticipantUpdate)(nil),            // 32: livekit.ParticipantUpdate
+	(*ParticipantTracks)(nil),            // 33: livekit.ParticipantTracks
+	(*UpdateSubscription)(nil),           // 34: livekit.UpdateSubscription
+	(*UpdateTrackSettings)(nil),          // 35: livekit.UpdateTrackSettings
+	(*UpdateLocalAudioTrack)(nil),        // 36: livekit.UpdateLocalAudioTrack
+	(*UpdateLocalVideoTrack)(nil),        // 37: livekit.UpdateLocalVideoTrack
+	(*LeaveRequest)(nil),                 // 38: livekit.LeaveRequest
+	(*UpdateParticipantMetadata)(nil),    // 39: livekit.UpdateParticipantMetadata
+	(*ICEServer)(nil),                    // 40: livekit.ICEServer
+	(*SpeakersChanged)(nil),              // 41: livekit.SpeakersChanged
+	(*SpeakerInfo)(nil),                  // 42: livekit.SpeakerInfo
+	(*RoomUpdate)(nil),                   // 43: livekit.RoomUpdate
+	(*ConnectionQualityInfo)(nil),        // 44: livekit.ConnectionQualityInfo
+	(*ConnectionQualityUpdate)(nil),      // 45: livekit.ConnectionQualityUpdate
+	(*StreamStateInfo)(nil),              // 46: livekit.StreamStateInfo
+	(*StreamStateUpdate)(nil),            // 47: livekit.StreamStateUpdate
+	(*SubscribedQuality)(nil),            // 48: livekit.SubscribedQuality
+	(*SubscribedCodec)(nil),              // 49: livekit.SubscribedCodec
+	(*SubscribedQualityUpdate)(nil),      // 50: livekit.SubscribedQualityUpdate
+	(*TrackPermission)(nil),              // 51: livekit.TrackPermission
+	(*SubscriptionPermission)(nil),       // 52: livekit.SubscriptionPermission
+	(*SubscriptionPermissionUpdate)(nil), // 53: livekit.SubscriptionPermissionUpdate
+	(*DataChannelReceiveState)(nil),      // 54: livekit.DataChannelReceiveState
+	(*DataChannelInfo)(nil),              // 55: livekit.DataChannelInfo
+	(*SyncState)(nil),                    // 56: livekit.SyncState
+	(*SimulateScenario)(nil),             // 57: livekit.SimulateScenario
+	(*Ping)(nil),                         // 58: livekit.Ping
+	(*Pong)(nil),                         // 59: livekit.Pong
+	(*SubscriptionResponse)(nil),         // 60: livekit.SubscriptionResponse
+	(*RequestResponse)(nil),              // 61: livekit.RequestResponse
+	(*TrackSubscribed)(nil),              // 62: livekit.TrackSubscribed
+	(*ConnectionSettings)(nil),           // 63: livekit.ConnectionSettings
+	(*JoinRequest)(nil),                  // 64: livekit.JoinRequest
+	(*WrappedJoinRequest)(nil),           // 65: livekit.WrappedJoinRequest
+	(*MediaSectionsRequirement)(nil),     // 66: livekit.MediaSectionsRequirement
+	(*Room)(nil),                         // 67: livekit.Room
+	(*TimedVersion)(nil),                 // 68: livekit.TimedVersion
+	(*Codec)(nil),                        // 69: livekit.Codec
+	(*ParticipantPermission)(nil),        // 70: livekit.ParticipantPermission
+	(*ParticipantInfo)(nil),              // 71: livekit.ParticipantInfo
+	(*Encryption)(nil),                   // 72: livekit.Encryption
+	(*SimulcastCodecInfo)(nil),           // 73: livekit.SimulcastCodecInfo
+	(*TrackInfo)(nil),                    // 74: livekit.TrackInfo
+	(*VideoLayer)(nil),                   // 75: livekit.VideoLayer
+	(*DataPacket)(nil),                   // 76: livekit.DataPacket
+	(*ClientInfo)(nil),                   // 77: livekit.ClientInfo
+	(*ServerInfo)(nil),                   // 78: livekit.ServerInfo
+	(*CreateRoomRequest)(nil),            // 79: livekit.CreateRoomRequest
+	(*ListRoomsRequest)(nil),             // 80: livekit.ListRoomsRequest
+	(*ListRoomsResponse)(nil),            // 81: livekit.ListRoomsResponse
+	(*DeleteRoomRequest)(nil),            // 82: livekit.DeleteRoomRequest
+	(*DeleteRoomResponse)(nil),           // 83: livekit.DeleteRoomResponse
+	(*ListParticipantsRequest)(nil),      // 84: livekit.ListParticipantsRequest
+	(*ListParticipantsResponse)(nil),     // 85: livekit.ListParticipantsResponse
+	(*RoomParticipantIdentity)(nil),      // 86: livekit.RoomParticipantIdentity
+	(*RemoveParticipantResponse)(nil),    // 87: livekit.RemoveParticipantResponse
+	(*MuteRoomTrackRequest)(nil),         // 88: livekit.MuteRoomTrackRequest
+	(*MuteRoomTrackResponse)(nil),        // 89: livekit.MuteRoomTrackResponse
+	(*UpdateParticipantRequest)(nil),     // 90: livekit.UpdateParticipantRequest
+	(*UpdateSubscriptionsRequest)(nil),   // 91: livekit.UpdateSubscriptionsRequest
+	(*UpdateSubscriptionsResponse)(nil),  // 92: livekit.UpdateSubscriptionsResponse
+	(*UserPacket)(nil),                   // 93: livekit.UserPacket
+	(*SendDataRequest)(nil),              // 94: livekit.SendDataRequest
+	(*SendDataResponse)(nil),             // 95: livekit.SendDataResponse
+	(*UpdateRoomMetadataRequest)(nil),    // 96: livekit.UpdateRoomMetadataRequest
+	(*WebhookEvent)(nil),                 // 97: livekit.WebhookEvent
+	nil,                                  // 98: livekit.SessionDescription.MidToTrackIdEntry
+	nil,                                  // 99: livekit.UpdateParticipantMetadata.AttributesEntry
+	nil,                                  // 100: livekit.JoinRequest.ParticipantAttributesEntry
+	nil,                                  // 101: livekit.ParticipantInfo.AttributesEntry
+	nil,                                  // 102: livekit.UpdateParticipantRequest.AttributesEntry
 }
 var file_livekit_proto_depIdxs = []int32{
-	30,  // 0: livekit.SignalRequest.offer:type_name -> livekit.SessionDescription
-	30,  // 1: livekit.SignalRequest.answer:type_name -> livekit.SessionDescription
-	24,  // 2: livekit.SignalRequest.trickle:type_name -> livekit.TrickleRequest
-	23,  // 3: livekit.SignalRequest.add_track:type_name -> livekit.AddTrackRequest
-	25,  // 4: livekit.SignalRequest.mute:type_name -> livekit.MuteTrackRequest
-	33,  // 5: livekit.SignalRequest.subscription:type_name -> livekit.UpdateSubscription
-	34,  // 6: livekit.SignalRequest.track_setting:type_name -> livekit.UpdateTrackSettings
-	37,  // 7: livekit.SignalRequest.leave:type_name -> livekit.LeaveRequest
-	51,  // 8: livekit.SignalRequest.subscription_permission:type_name -> livekit.SubscriptionPermission
-	55,  // 9: livekit.SignalRequest.sync_state:type_name -> livekit.SyncState
-	56,  // 10: livekit.SignalRequest.simulate:type_name -> livekit.SimulateScenario
-	38,  // 11: livekit.SignalRequest.update_metadata:type_name -> livekit.UpdateParticipantMetadata
-	57,  // 12: livekit.SignalRequest.ping_req:type_name -> livekit.Ping
-	35,  // 13: livekit.SignalRequest.update_audio_track:type_name -> livekit.UpdateLocalAudioTrack
-	36,  // 14: livekit.SignalRequest.update_video_track:type_name -> livekit.UpdateLocalVideoTrack
-	26,  // 15: livekit.SignalResponse.join:type_name -> livekit.JoinResponse
-	30,  // 16: livekit.SignalResponse.answer:type_name -> livekit.SessionDescription
-	30,  // 17: livekit.SignalResponse.offer:type_name -> livekit.SessionDescription
-	24,  // 18: livekit.SignalResponse.trickle:type_name -> livekit.TrickleRequest
-	31,  // 19: livekit.SignalResponse.update:type_name -> livekit.ParticipantUpdate
-	28,  // 20: livekit.SignalResponse.track_published:type_name -> livekit.TrackPublishedResponse
-	37,  // 21: livekit.SignalResponse.leave:type_name -> livekit.LeaveRequest
-	25,  // 22: livekit.SignalResponse.mute:type_name -> livekit.MuteTrackRequest
-	40,  // 23: livekit.SignalResponse.speakers_changed:type_name -> livekit.SpeakersChanged
-	42,  // 24: livekit.SignalResponse.room_update:type_name -> livekit.RoomUpdate
-	44,  // 25: livekit.SignalResponse.connection_quality:type_name -> livekit.ConnectionQualityUpdate
-	46,  // 26: livekit.SignalResponse.stream_state_update:type_name -> livekit.StreamStateUpdate
-	49,  // 27: livekit.SignalResponse.subscribed_quality_update:type_name -> livekit.SubscribedQualityUpdate
-	52,  // 28: livekit.SignalResponse.subscription_permission_update:type_name -> livekit.SubscriptionPermissionUpdate
-	29,  // 29: livekit.SignalResponse.track_unpublished:type_name -> livekit.TrackUnpublishedResponse
-	27,  // 30: livekit.SignalResponse.reconnect:type_name -> livekit.ReconnectResponse
-	58,  // 31: livekit.SignalResponse.pong_resp:type_name -> livekit.Pong
-	59,  // 32: livekit.SignalResponse.subscription_response:type_name -> livekit.SubscriptionResponse
-	60,  // 33: livekit.SignalResponse.request_response:type_name -> livekit.RequestResponse
-	61,  // 34: livekit.SignalResponse.track_subscribed:type_name -> livekit.TrackSubscribed
-	65,  // 35: livekit.SignalResponse.media_sections_requirement:type_name -> livekit.MediaSectionsRequirement
-	74,  // 36: livekit.SimulcastCodec.layers:type_name -> livekit.VideoLayer
+	31,  // 0: livekit.SignalRequest.offer:type_name -> livekit.SessionDescription
+	31,  // 1: livekit.SignalRequest.answer:type_name -> livekit.SessionDescription
+	25,  // 2: livekit.SignalRequest.trickle:type_name -> livekit.TrickleRequest
+	24,  // 3: livekit.SignalRequest.add_track:type_name -> livekit.AddTrackRequest
+	26,  // 4: livekit.SignalRequest.mute:type_name -> livekit.MuteTrackRequest
+	34,  // 5: livekit.SignalRequest.subscription:type_name -> livekit.UpdateSubscription
+	35,  // 6: livekit.SignalRequest.track_setting:type_name -> livekit.UpdateTrackSettings
+	38,  // 7: livekit.SignalRequest.leave:type_name -> livekit.LeaveRequest
+	52,  // 8: livekit.SignalRequest.subscription_permission:type_name -> livekit.SubscriptionPermission
+	56,  // 9: livekit.SignalRequest.sync_state:type_name -> livekit.SyncState
+	57,  // 10: livekit.SignalRequest.simulate:type_name -> livekit.SimulateScenario
+	39,  // 11: livekit.SignalRequest.update_metadata:type_name -> livekit.UpdateParticipantMetadata
+	58,  // 12: livekit.SignalRequest.ping_req:type_name -> livekit.Ping
+	36,  // 13: livekit.SignalRequest.update_audio_track:type_name -> livekit.UpdateLocalAudioTrack
+	37,  // 14: livekit.SignalRequest.update_video_track:type_name -> livekit.UpdateLocalVideoTrack
+	27,  // 15: livekit.SignalResponse.join:type_name -> livekit.JoinResponse
+	31,  // 16: livekit.SignalResponse.answer:type_name -> livekit.SessionDescription
+	31,  // 17: livekit.SignalResponse.offer:type_name -> livekit.SessionDescription
+	25,  // 18: livekit.SignalResponse.trickle:type_name -> livekit.TrickleRequest
+	32,  // 19: livekit.SignalResponse.update:type_name -> livekit.ParticipantUpdate
+	29,  // 20: livekit.SignalResponse.track_published:type_name -> livekit.TrackPublishedResponse
+	38,  // 21: livekit.SignalResponse.leave:type_name -> livekit.LeaveRequest
+	26,  // 22: livekit.SignalResponse.mute:type_name -> livekit.MuteTrackRequest
+	41,  // 23: livekit.SignalResponse.speakers_changed:type_name -> livekit.SpeakersChanged
+	43,  // 24: livekit.SignalResponse.room_update:type_name -> livekit.RoomUpdate
+	45,  // 25: livekit.SignalResponse.connection_quality:type_name -> livekit.ConnectionQualityUpdate
+	47,  // 26: livekit.SignalResponse.stream_state_update:type_name -> livekit.StreamStateUpdate
+	50,  // 27: livekit.SignalResponse.subscribed_quality_update:type_name -> livekit.SubscribedQualityUpdate
+	53,  // 28: livekit.SignalResponse.subscription_permission_update:type_name -> livekit.SubscriptionPermissionUpdate
+	30,  // 29: livekit.SignalResponse.track_unpublished:type_name -> livekit.TrackUnpublishedResponse
+	28,  // 30: livekit.SignalResponse.reconnect:type_name -> livekit.ReconnectResponse
+	59,  // 31: livekit.SignalResponse.pong_resp:type_name -> livekit.Pong
+	60,  // 32: livekit.SignalResponse.subscription_response:type_name -> livekit.SubscriptionResponse
+	61,  // 33: livekit.SignalResponse.request_response:type_name -> livekit.RequestResponse
+	62,  // 34: livekit.SignalResponse.track_subscribed:type_name -> livekit.TrackSubscribed
+	66,  // 35: livekit.SignalResponse.media_sections_requirement:type_name -> livekit.MediaSectionsRequirement
+	75,  // 36: livekit.SimulcastCodec.layers:type_name -> livekit.VideoLayer
 	17,  // 37: livekit.SimulcastCodec.video_layer_mode:type_name -> livekit.VideoLayer.Mode
 	7,   // 38: livekit.AddTrackRequest.type:type_name -> livekit.TrackType
 	8,   // 39: livekit.AddTrackRequest.source:type_name -> livekit.TrackSource
-	74,  // 40: livekit.AddTrackRequest.layers:type_name -> livekit.VideoLayer
-	22,  // 41: livekit.AddTrackRequest.simulcast_codecs:type_name -> livekit.SimulcastCodec
+	75,  // 40: livekit.AddTrackRequest.layers:type_name -> livekit.VideoLayer
+	23,  // 41: livekit.AddTrackRequest.simulcast_codecs:type_name -> livekit.SimulcastCodec
 	16,  // 42: livekit.AddTrackRequest.encryption:type_name -> livekit.Encryption.Type
 	5,   // 43: livekit.AddTrackRequest.backup_codec_policy:type_name -> livekit.BackupCodecPolicy
 	9,   // 44: livekit.AddTrackRequest.audio_features:type_name -> livekit.AudioTrackFeature
 	0,   // 45: livekit.TrickleRequest.target:type_name -> livekit.SignalTarget
-	66,  // 46: livekit.JoinResponse.room:type_name -> livekit.Room
-	70,  // 47: livekit.JoinResponse.participant:type_name -> livekit.ParticipantInfo
-	70,  // 48: livekit.JoinResponse.other_participants:type_name -> livekit.ParticipantInfo
-	39,  // 49: livekit.JoinResponse.ice_servers:type_name -> livekit.ICEServer
-	77,  // 50: livekit.JoinResponse.server_info:type_name -> livekit.ServerInfo
-	68,  // 51: livekit.JoinResponse.enabled_publish_codecs:type_name -> livekit.Codec
-	39,  // 52: livekit.ReconnectResponse.ice_servers:type_name -> livekit.ICEServer
-	77,  // 53: livekit.ReconnectResponse.server_info:type_name -> livekit.ServerInfo
-	73,  // 54: livekit.TrackPublishedResponse.track:type_name -> livekit.TrackInfo
-	78,  // 55: livekit.SessionDescription.mid_to_track_id:type_name -> livekit.SessionDescription.MidToTrackIdEntry
-	70,  // 56: livekit.ParticipantUpdate.participants:type_name -> livekit.ParticipantInfo
-	32,  // 57: livekit.UpdateSubscription.participant_tracks:type_name -> livekit.ParticipantTracks
+	67,  // 46: livekit.JoinResponse.room:type_name -> livekit.Room
+	71,  // 47: livekit.JoinResponse.participant:type_name -> livekit.ParticipantInfo
+	71,  // 48: livekit.JoinResponse.other_participants:type_name -> livekit.ParticipantInfo
+	40,  // 49: livekit.JoinResponse.ice_servers:type_name -> livekit.ICEServer
+	78,  // 50: livekit.JoinResponse.server_info:type_name -> livekit.ServerInfo
+	69,  // 51: livekit.JoinResponse.enabled_publish_codecs:type_name -> livekit.Codec
+	40,  // 52: livekit.ReconnectResponse.ice_servers:type_name -> livekit.ICEServer
+	78,  // 53: livekit.ReconnectResponse.server_info:type_name -> livekit.ServerInfo
+	74,  // 54: livekit.TrackPublishedResponse.track:type_name -> livekit.TrackInfo
+	98,  // 55: livekit.SessionDescription.mid_to_track_id:type_name -> livekit.SessionDescription.MidToTrackIdEntry
+	71,  // 56: livekit.ParticipantUpdate.participants:type_name -> livekit.ParticipantInfo
+	33,  // 57: livekit.UpdateSubscription.participant_tracks:type_name -> livekit.ParticipantTracks
 	10,  // 58: livekit.UpdateTrackSettings.quality:type_name -> livekit.VideoQuality
 	9,   // 59: livekit.UpdateLocalAudioTrack.features:type_name -> livekit.AudioTrackFeature
 	6,   // 60: livekit.LeaveRequest.reason:type_name -> livekit.DisconnectReason
 	11,  // 61: livekit.LeaveRequest.action:type_name -> livekit.LeaveRequest.Action
-	79,  // 62: livekit.UpdateParticipantMetadata.attributes:type_name -> livekit.UpdateParticipantMetadata.AttributesEntry
-	41,  // 63: livekit.SpeakersChanged.speakers:type_name -> livekit.SpeakerInfo
-	66,  // 64: livekit.RoomUpdate.room:type_name -> livekit.Room
+	99,  // 62: livekit.UpdateParticipantMetadata.attributes:type_name -> livekit.UpdateParticipantMetadata.AttributesEntry
+	42,  // 63: livekit.SpeakersChanged.speakers:type_name -> livekit.SpeakerInfo
+	67,  // 64: livekit.RoomUpdate.room:type_name -> livekit.Room
 	1,   // 65: livekit.ConnectionQualityInfo.quality:type_name -> livekit.ConnectionQuality
-	43,  // 66: livekit.ConnectionQualityUpdate.updates:type_name -> livekit.ConnectionQualityInfo
+	44,  // 66: livekit.ConnectionQualityUpdate.updates:type_name -> livekit.ConnectionQualityInfo
 	2,   // 67: livekit.StreamStateInfo.state:type_name -> livekit.StreamState
-	45,  // 68: livekit.StreamStateUpdate.stream_states:type_name -> livekit.StreamStateInfo
+	46,  // 68: livekit.StreamStateUpdate.stream_states:type_name -> livekit.StreamStateInfo
 	10,  // 69: livekit.SubscribedQuality.quality:type_name -> livekit.VideoQuality
-	47,  // 70: livekit.SubscribedCodec.qualities:type_name -> livekit.SubscribedQuality
-	47,  // 71: livekit.SubscribedQualityUpdate.subscribed_qualities:type_name -> livekit.SubscribedQuality
-	48,  // 72: livekit.SubscribedQualityUpdate.subscribed_codecs:type_name -> livekit.SubscribedCodec
-	50,  // 73: livekit.SubscriptionPermission.track_permissions:type_name -> livekit.TrackPermission
+	48,  // 70: livekit.SubscribedCodec.qualities:type_name -> livekit.SubscribedQuality
+	48,  // 71: livekit.SubscribedQualityUpdate.subscribed_qualities:type_name -> livekit.SubscribedQuality
+	49,  // 72: livekit.SubscribedQualityUpdate.subscribed_codecs:type_name -> livekit.SubscribedCodec
+	51,  // 73: livekit.SubscriptionPermission.track_permissions:type_name -> livekit.TrackPermission
 	0,   // 74: livekit.DataChannelInfo.target:type_name -> livekit.SignalTarget
-	30,  // 75: livekit.SyncState.answer:type_name -> livekit.SessionDescription
-	33,  // 76: livekit.SyncState.subscription:type_name -> livekit.UpdateSubscription
-	28,  // 77: livekit.SyncState.publish_tracks:type_name -> livekit.TrackPublishedResponse
-	54,  // 78: livekit.SyncState.data_channels:type_name -> livekit.DataChannelInfo
-	30,  // 79: livekit.SyncState.offer:type_name -> livekit.SessionDescription
-	53,  // 80: livekit.SyncState.datachannel_receive_states:type_name -> livekit.DataChannelReceiveState
+	31,  // 75: livekit.SyncState.answer:type_name -> livekit.SessionDescription
+	34,  // 76: livekit.SyncState.subscription:type_name -> livekit.UpdateSubscription
+	29,  // 77: livekit.SyncState.publish_tracks:type_name -> livekit.TrackPublishedResponse
+	55,  // 78: livekit.SyncState.data_channels:type_name -> livekit.DataChannelInfo
+	31,  // 79: livekit.SyncState.offer:type_name -> livekit.SessionDescription
+	54,  // 80: livekit.SyncState.datachannel_receive_states:type_name -> livekit.DataChannelReceiveState
 	3,   // 81: livekit.SubscriptionResponse.err:type_name -> livekit.SubscriptionError
 	12,  // 82: livekit.RequestResponse.reason:type_name -> livekit.RequestResponse.Reason
-	24,  // 83: livekit.RequestResponse.trickle:type_name -> livekit.TrickleRequest
-	23,  // 84: livekit.RequestResponse.add_track:type_name -> livekit.AddTrackRequest
-	25,  // 85: livekit.RequestResponse.mute:type_name -> livekit.MuteTrackRequest
-	38,  // 86: livekit.RequestResponse.update_metadata:type_name -> livekit.UpdateParticipantMetadata
-	35,  // 87: livekit.RequestResponse.update_audio_track:type_name -> livekit.UpdateLocalAudioTrack
-	36,  // 88: livekit.RequestResponse.update_video_track:type_name -> livekit.UpdateLocalVideoTrack
-	76,  // 89: livekit.JoinRequest.client_info:type_name -> livekit.ClientInfo
-	62,  // 90: livekit.JoinRequest.connection_settings:type_name -> livekit.ConnectionSettings
-	80,  // 91: livekit.JoinRequest.participant_attributes:type_name -> livekit.JoinRequest.ParticipantAttributesEntry
-	23,  // 92: livekit.JoinRequest.add_track_requests:type_name -> livekit.AddTrackRequest
-	30,  // 93: livekit.JoinRequest.publisher_offer:type_name -> livekit.SessionDescription
+	25,  // 83: livekit.RequestResponse.trickle:type_name -> livekit.TrickleRequest
+	24,  // 84: livekit.RequestResponse.add_track:type_name -> livekit.AddTrackRequest
+	26,  // 85: livekit.RequestResponse.mute:type_name -> livekit.MuteTrackRequest
+	39,  // 86: livekit.RequestResponse.update_metadata:type_name -> livekit.UpdateParticipantMetadata
+	36,  // 87: livekit.RequestResponse.update_audio_track:type_name -> livekit.UpdateLocalAudioTrack
+	37,  // 88: livekit.RequestResponse.update_video_track:type_name -> livekit.UpdateLocalVideoTrack
+	77,  // 89: livekit.JoinRequest.client_info:type_name -> livekit.ClientInfo
+	63,  // 90: livekit.JoinRequest.connection_settings:type_name -> livekit.ConnectionSettings
+	100, // 91: livekit.JoinRequest.participant_attributes:type_name -> livekit.JoinRequest.ParticipantAttributesEntry
+	24,  // 92: livekit.JoinRequest.add_track_requests:type_name -> livekit.AddTrackRequest
+	31,  // 93: livekit.JoinRequest.publisher_offer:type_name -> livekit.SessionDescription
 	4,   // 94: livekit.JoinRequest.reconnect_reason:type_name -> livekit.ReconnectReason
-	55,  // 95: livekit.JoinRequest.sync_state:type_name -> livekit.SyncState
+	56,  // 95: livekit.JoinRequest.sync_state:type_name -> livekit.SyncState
 	13,  // 96: livekit.WrappedJoinRequest.compression:type_name -> livekit.WrappedJoinRequest.Compression
-	68,  // 97: livekit.Room.enabled_codecs:type_name -> livekit.Codec
-	67,  // 98: livekit.Room.version:type_name -> livekit.TimedVersion
+	69,  // 97: livekit.Room.enabled_codecs:type_name -> livekit.Codec
+	68,  // 98: livekit.Room.version:type_name -> livekit.TimedVersion
 	8,   // 99: livekit.ParticipantPermission.can_publish_sources:type_name -> livekit.TrackSource
 	14,  // 100: livekit.ParticipantInfo.state:type_name -> livekit.ParticipantInfo.State
-	73,  // 101: livekit.ParticipantInfo.tracks:type_name -> livekit.TrackInfo
-	69,  // 102: livekit.ParticipantInfo.permission:type_name -> livekit.ParticipantPermission
+	74,  // 101: livekit.ParticipantInfo.tracks:type_name -> livekit.TrackInfo
+	70,  // 102: livekit.ParticipantInfo.permission:type_name -> livekit.ParticipantPermission
 	15,  // 103: livekit.ParticipantInfo.kind:type_name -> livekit.ParticipantInfo.Kind
-	81,  // 104: livekit.ParticipantInfo.attributes:type_name -> livekit.ParticipantInfo.AttributesEntry
+	101, // 104: livekit.ParticipantInfo.attributes:type_name -> livekit.ParticipantInfo.AttributesEntry
 	6,   // 105: livekit.ParticipantInfo.disconnect_reason:type_name -> livekit.DisconnectReason
-	74,  // 106: livekit.SimulcastCodecInfo.layers:type_name -> livekit.VideoLayer
+	75,  // 106: livekit.SimulcastCodecInfo.layers:type_name -> livekit.VideoLayer
 	17,  // 107: livekit.SimulcastCodecInfo.video_layer_mode:type_name -> livekit.VideoLayer.Mode
 	7,   // 108: livekit.TrackInfo.type:type_name -> livekit.TrackType
 	8,   // 109: livekit.TrackInfo.source:type_name -> livekit.TrackSource
-	74,  // 110: livekit.TrackInfo.layers:type_name -> livekit.VideoLayer
-	72,  // 111: livekit.TrackInfo.codecs:type_name -> livekit.SimulcastCodecInfo
+	75,  // 110: livekit.TrackInfo.layers:type_name -> livekit.VideoLayer
+	73,  // 111: livekit.TrackInfo.codecs:type_name -> livekit.SimulcastCodecInfo
 	16,  // 112: livekit.TrackInfo.encryption:type_name -> livekit.Encryption.Type
-	67,  // 113: livekit.TrackInfo.version:type_name -> livekit.TimedVersion
+	68,  // 113: livekit.TrackInfo.version:type_name -> livekit.TimedVersion
 	9,   // 114: livekit.TrackInfo.audio_features:type_name -> livekit.AudioTrackFeature
 	5,   // 115: livekit.TrackInfo.backup_codec_policy:type_name -> livekit.BackupCodecPolicy
 	10,  // 116: livekit.VideoLayer.quality:type_name -> livekit.VideoQuality
 	18,  // 117: livekit.ClientInfo.sdk:type_name -> livekit.ClientInfo.SDK
 	19,  // 118: livekit.ServerInfo.edition:type_name -> livekit.ServerInfo.Edition
-	119, // [119:119] is the sub-list for method output_type
-	119, // [119:119] is the sub-list for method input_type
-	119, // [119:119] is the sub-list for extension type_name
-	119, // [119:119] is the sub-list for extension extendee
-	0,   // [0:119] is the sub-list for field type_name
+	67,  // 119: livekit.ListRoomsResponse.rooms:type_name -> livekit.Room
+	71,  // 120: livekit.ListParticipantsResponse.participants:type_name -> livekit.ParticipantInfo
+	74,  // 121: livekit.MuteRoomTrackResponse.track:type_name -> livekit.TrackInfo
+	70,  // 122: livekit.UpdateParticipantRequest.permission:type_name -> livekit.ParticipantPermission
+	102, // 123: livekit.UpdateParticipantRequest.attributes:type_name -> livekit.UpdateParticipantRequest.AttributesEntry
+	33,  // 124: livekit.UpdateSubscriptionsRequest.participant_tracks:type_name -> livekit.ParticipantTracks
+	20,  // 125: livekit.SendDataRequest.kind:type_name -> livekit.SendDataRequest.Kind
+	67,  // 126: livekit.WebhookEvent.room:type_name -> livekit.Room
+	71,  // 127: livekit.WebhookEvent.participant:type_name -> livekit.ParticipantInfo
+	74,  // 128: livekit.WebhookEvent.track:type_name -> livekit.TrackInfo
+	129, // [129:129] is the sub-list for method output_type
+	129, // [129:129] is the sub-list for method input_type
+	129, // [129:129] is the sub-list for extension type_name
+	129, // [129:129] is the sub-list for extension extendee
+	0,   // [0:129] is the sub-list for field type_name
 }
 
 func init() { file_livekit_proto_init() }
@@ -6867,13 +8078,15 @@ func file_livekit_proto_init() {
 		(*RequestResponse_UpdateVideoTrack)(nil),
 	}
 	file_livekit_proto_msgTypes[42].OneofWrappers = []any{}
+	file_livekit_proto_msgTypes[72].OneofWrappers = []any{}
+	file_livekit_proto_msgTypes[73].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_livekit_proto_rawDesc), len(file_livekit_proto_rawDesc)),
-			NumEnums:      20,
-			NumMessages:   62,
+			NumEnums:      21,
+			NumMessages:   82,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
