@@ -99,7 +99,7 @@ func (a *API) schedule(r *Request, delay time.Duration, typ, txn string, stateKe
 	case hasNUL(content):
 		return nil, signalling.BadJSON("strings in an event must not hold the character NUL")
 	case typ == "m.room.create":
-		return nil, signalling.Forbidden("a room is created once")
+		return nil, signalling.Refuse(400, "M_BAD_STATE", "a room is created once")
 	}
 	sticky, err := a.sticky(r)
 	if err != nil {

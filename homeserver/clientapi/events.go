@@ -187,7 +187,7 @@ func (a *API) sendState(r *Request) (any, error) {
 	}
 	switch typ {
 	case "m.room.create":
-		return nil, signalling.Forbidden("a room is created once")
+		return nil, signalling.Refuse(400, "M_BAD_STATE", "a room is created once")
 	case "m.room.member":
 		if sticky > 0 {
 			return nil, signalling.InvalidParam("a membership does not stick")

@@ -69,7 +69,7 @@ func attacksOnRooms() []attack {
 					}
 					s.do("PUT", "/v3/rooms/"+esc(room)+"/state/m.room.member/"+whom, s.mallory, `{"membership":"ban"}`).refused(403, "M_FORBIDDEN")
 				}
-				s.do("PUT", "/v3/rooms/"+esc(room)+"/state/m.room.create/", s.mallory, `{"creator":"@mallory:test"}`).refused(403, "M_FORBIDDEN")
+				s.do("PUT", "/v3/rooms/"+esc(room)+"/state/m.room.create/", s.mallory, `{"creator":"@mallory:test"}`).refused(400, "M_BAD_STATE")
 				if after := s.do("GET", levels, s.alice, nil).ok().body; after != before {
 					s.t.Errorf("version %s: the levels were %s and are %s", version, before, after)
 				}

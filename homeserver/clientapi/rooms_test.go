@@ -233,7 +233,7 @@ func TestBadEventsAreRefusedAndChangeNothing(t *testing.T) {
 		h.refused("M_TOO_LARGE", "alice", "PUT", r+"/send/"+strings.Repeat("t", 256)+"/1", map[string]any{})
 		h.refused("M_BAD_JSON", "alice", "PUT", r+"/send/m.call.invite/1", map[string]any{"call_id": 5})
 		h.refused("M_BAD_JSON", "alice", "PUT", r+"/state/m.room.member/"+esc("@bob:test"), map[string]any{"membership": "king"})
-		h.refused("M_FORBIDDEN", "alice", "PUT", r+"/state/m.room.create/", map[string]any{})
+		h.refused("M_BAD_STATE", "alice", "PUT", r+"/state/m.room.create/", map[string]any{})
 		h.refused("M_INVALID_PARAM", "alice", "POST", r+"/invite", map[string]any{"user_id": "bob"})
 		h.refused("M_UNSUPPORTED_ROOM_VERSION", "alice", "POST", "/createRoom", map[string]any{"room_version": "77"})
 		h.refused("M_INVALID_PARAM", "alice", "POST", "/createRoom", map[string]any{"preset": "party"})

@@ -236,3 +236,23 @@ func TestRoomsMadeInTheSameInstantAreTwoRooms(t *testing.T) {
 		seen[id] = true
 	}
 }
+
+func TestPowerLevelsThatNameACreatorAreBadRatherThanForbidden(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, st *storage.Store) {
+		s := open(t, st)
+		id := create(t, s, "12")
+		for _, x := range []struct {
+			users map[string]int
+			code  string
+		}{{map[string]int{"@alice:example.org": 100}, "M_BAD_JSON"}, {map[string]int{"@bob:example.org": 100}, ""}} {
+			_, err := s.Append(context.Background(), id, state("@alice:example.org", "m.room.power_levels", "", map[string]any{"users": x.users}))
+			if code := ""; err != nil {
+				if code = signalling.AsError(err).Code; code != x.code {
+					t.Errorf("%v: %v", x.users, err)
+				}
+			} else if x.code != "" {
+				t.Errorf("%v are allowed", x.users)
+			}
+		}
+	})
+}
