@@ -48,8 +48,6 @@ type Config struct {
 	Realm string
 	// Realms are further realms, which clients are led to by their ORIGIN.
 	Realms []Realm
-	// Users knows users with a password of their own, besides those with time-limited credentials. nil means none.
-	Users Users
 	// StaleNonce is how long a nonce is good for. Default 1 h, at least 1 min.
 	StaleNonce time.Duration
 	// DefaultLifetime and MaxLifetime of an allocation. Default 10 min and 1 h (RFC 8656, section 3.2).

@@ -63,7 +63,6 @@ type handler struct {
 
 	fingerprint bool // the request had one
 	key         []byte
-	packet      []byte // the request as it came
 	realm       *realm // that it is about
 	moved       []byte // the new MOBILITY-TICKET of an allocation that the request has moved
 }
@@ -97,7 +96,7 @@ func (h *handler) handle(p []byte, c *client) {
 		return
 	}
 	h.req.Raw = p[:len(p):len(p)] // the integrity check appends to it, and behind p lies the next frame
-	h.packet, h.key, h.moved, h.realm = p, nil, nil, h.s.own
+	h.key, h.moved, h.realm = nil, nil, h.s.own
 	if h.req.Decode() != nil {
 		return
 	}
@@ -219,22 +218,6 @@ func (h *handler) authenticate(c *client, a *allocation) (caller, bool) {
 				who.identity, who.key = id, key
 				return who, true
 			}
-		}
-	}
-	if s.known != nil {
-		n := userName{who.realm.Name, who.username}
-		key, known := s.known.get(n)
-		if !known {
-			if !s.unauthorized.allow(c.remote.Addr(), s.cfg.Clock.Now()) { // asking costs more than refusing
-				s.counts.refusals[refusedRate].Add(1)
-				return caller{}, false
-			}
-			h.fetchUser(n, c)
-			return caller{}, false
-		}
-		if key != nil && h.checks(key) {
-			who.identity, who.key = identity{party: party{user: who.username}}, key
-			return who, true
 		}
 	}
 	h.refuseStranger(c, 401, true)

@@ -47,7 +47,6 @@ type Server struct {
 	realms    map[string]*realm // by name, own included
 	byOrigin  map[string]*realm
 	bandwidth *relay.Bandwidth // of all allocations
-	known     *userCache       // of Config.Users
 
 	nonces       *nonces
 	unauthorized *limiter
@@ -135,9 +134,6 @@ func New(cfg Config, creds *Credentials, log *slog.Logger, reg prometheus.Regist
 		s.tcpPorts[i] = append(s.tcpPorts[i], relay.NewPorts(plane, local, cfg.MinPort, cfg.MaxPort))
 	}
 	s.own, s.realms, s.byOrigin = newRealms(cfg)
-	if cfg.Users != nil {
-		s.known = newUserCache(cfg.Users, cfg.Clock)
-	}
 	s.peers = newPeerRule(cfg, s.ports, hostAddrs())
 	if cfg.TLS != nil && len(cfg.ListenDTLS) > 0 {
 		s.dtls = listen.NewDTLS(cfg.TLS, frameTime, s.serveDTLS)

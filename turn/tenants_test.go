@@ -3,9 +3,6 @@
 package turn
 
 import (
-	"context"
-	"errors"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -117,66 +114,4 @@ func TestBandwidthIsSharedByAUserAndByAll(t *testing.T) {
 	}
 	c.write(frame)
 	eventually(t, "a second later there is room", func() bool { n, d := count(); return n == sent+2 && d == dropped })
-}
-
-// directory is a Users that waits until it is let.
-type directory struct {
-	asked atomic.Int32
-	let   chan struct{}
-}
-
-func (d *directory) Key(ctx context.Context, realm, name string) ([]byte, error) {
-	d.asked.Add(1)
-	select {
-	case <-d.let:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	switch name {
-	case "alice":
-		return LongTermKey(name, realm, "her password"), nil
-	case "error":
-		return nil, errors.New("the database is away")
-	}
-	return nil, ErrNoUser
-}
-
-func TestLongTermUsersAreAskedForOnceAndOthersNeedNotWait(t *testing.T) {
-	clock := newFakeClock()
-	d := &directory{let: make(chan struct{})}
-	cfg := testConfig()
-	cfg.Users, cfg.Clock = d, clock
-	s := start(t, cfg)
-	for _, transport := range []string{"udp", "tcp"} {
-		alice := s.raw(t, transport)
-		alice.username, alice.password = "alice", "her password"
-		done := make(chan int, 1)
-		go func() { done <- alice.allocate() }()
-		if transport == "udp" {
-			eventually(t, "the directory is asked", func() bool { return d.asked.Load() == 1 })
-			if code := s.raw(t, "udp").allocate(); code != 0 {
-				t.Errorf("while it thinks, somebody else: %d", code)
-			}
-			close(d.let)
-		}
-		if code := <-done; code != 0 {
-			t.Errorf("%s: alice: %d", transport, code)
-		}
-	}
-	if n := d.asked.Load(); n != 1 {
-		t.Errorf("the directory was asked %d times, want 1", n)
-	}
-	for name, password := range map[string]string{"alice": "another", "bob": "x", "' OR 1=1 --": "%n%n%n"} {
-		c := s.raw(t, "udp")
-		c.username, c.password = name, password
-		if code := c.allocate(); code != 401 {
-			t.Errorf("%s: %d, want 401", name, code)
-		}
-	}
-	clock.advance(userCacheTime + time.Second)
-	c := s.raw(t, "udp")
-	c.username, c.password = "alice", "her password"
-	if code := c.allocate(); code != 0 || d.asked.Load() < 4 {
-		t.Errorf("later: %d after %d questions", code, d.asked.Load())
-	}
 }

@@ -57,6 +57,8 @@ func TestCoturnsClientRunsAgainstUs(t *testing.T) {
 	type port func() uint16
 	udp, tcp := s.Addrs().UDP[0].Port, s.Addrs().TCP[0].Port
 	overTLS, dtls := s.Addrs().TLS[0].Port, s.Addrs().DTLS[0].Port
+	// Not here: DTLS with mobility, for the client takes DTLS 1.0 or 1.2 at random and gives up if it meets 1.0 when it moves; and -R,
+	// which sends damaged messages without an end.
 	for _, c := range []struct {
 		name  string
 		flags []string
@@ -84,7 +86,6 @@ func TestCoturnsClientRunsAgainstUs(t *testing.T) {
 		{"TLS, TCP relays", append([]string{"-X", "-T"}, secure...), overTLS, func(s *testServer, _ string) bool { return s.counts.bound.Load() > 0 }},
 		{"DTLS, channels", append([]string{"-X"}, secure...), dtls, nil},
 		{"DTLS on the plain port, Send", append([]string{"-X", "-s"}, secure...), udp, nil},
-		{"DTLS, mobility", append([]string{"-X", "-M"}, secure...), dtls, func(s *testServer, _ string) bool { return s.counts.moved.Load() > 0 }},
 		// Rows in which the client does not end with all packets back; it says the same of coturn's own server.
 		{"UDP, negative", []string{"-X", "-N"}, udp, func(_ *testServer, out string) bool { return strings.Contains(out, "channel bind: error 400") }},
 		{"TCP relays, passive", []string{"-X", "-P"}, tcp, func(s *testServer, out string) bool {
