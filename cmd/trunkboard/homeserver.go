@@ -83,7 +83,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	acc.Hook(accounts.Hooks{DeviceDeleted: rules.DeviceDeleted})
 	a.running = append(a.running, component{name: "push", run: rules.Run})
 	sync := syncapi.New(syncapi.Deps{
-		Store: store, Rooms: room, Keys: keys, Account: withPushRules{acc.ForSync(), rules}, Ignores: acc, Invites: acc, Unread: rules, Presence: here, Clock: clock, Log: a.log.With("part", "sync"),
+		Store: store, Rooms: room, Keys: keys, Account: withPushRules{acc.ForSync(), rules}, Ignores: acc, Invites: acc, Unread: rules, Presence: here, Clock: clock, Log: a.log.With("part", "sync"), CatchUp: store.CatchUp,
 	})
 	records := calls.New(calls.Deps{
 		Config: calls.Config{RetentionDays: a.cfg.Calls.RetentionDays}, Store: store, Rooms: room, Clock: clock, Log: a.log.With("part", "calls"), Metrics: a.meters.registry,
@@ -140,6 +140,9 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		},
 		Deactivate: func(ctx context.Context, userID string, _ bool) error { return room.LeaveAll(ctx, userID) },
 	})
+	if err := a.openNodes(nodes{store: store, rooms: room, acc: acc, keys: keys, sync: sync}); err != nil {
+		return nil, err
+	}
 	var links *preview.Service
 	if a.cfg.Media.Previews {
 		links = preview.New(files, "@_preview:"+a.cfg.ServerName, a.cfg.Media.PreviewAllow, clock)

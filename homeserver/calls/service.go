@@ -157,6 +157,7 @@ func (s *Service) Observe(pos int64, notes []storage.Note) {
 			s.fallBehind(s.seen)
 		}
 	}
+	was := s.seen
 	s.seen = max(s.seen, pos)
 	if s.behind {
 		s.nudge()
@@ -164,6 +165,10 @@ func (s *Service) Observe(pos int64, notes []storage.Note) {
 	}
 	var now time.Time
 	for i := range notes {
+		if notes[i].Kind == storage.NoteLost {
+			s.fallBehind(was)
+			return
+		}
 		c, ok := notes[i].Value.(*rooms.Committed)
 		if !ok || !matters(c) {
 			continue

@@ -132,8 +132,16 @@ func (s *Service) Observe(pos int64, notes []storage.Note) {
 		switch n := &notes[i]; n.Kind {
 		case storage.NoteEvent:
 			if c, ok := n.Value.(*rooms.Committed); ok && c.Stored != nil && c.Stored.Status == storage.StatusOK && c.Stored.Pos > 0 {
-				s.happened(c)
+				s.happened(c, n.Remote)
 			}
+		case storage.NoteAccountData:
+			if n.Remote && n.Room == "" {
+				s.sets.Remove(n.User) // it may be his rules
+			}
+		case storage.NoteLost:
+			s.sets.Purge()
+			s.counters.Purge()
+			s.recent.Purge()
 		case storage.NoteReceipt:
 			if r, ok := n.Value.(interface {
 				ReadUpTo() (user string, roomNID int64, thread string, pos int64)
@@ -144,7 +152,7 @@ func (s *Service) Observe(pos int64, notes []storage.Note) {
 	}
 }
 
-func (s *Service) happened(c *rooms.Committed) {
+func (s *Service) happened(c *rooms.Committed, remote bool) {
 	e, room := c.Stored, c.Room
 	r, ok := s.recent.Get(room.NID)
 	if !ok {
@@ -160,7 +168,7 @@ func (s *Service) happened(c *rooms.Committed) {
 				x.reads.forget() // who comes back has not missed what he could not see
 			}
 		}
-		if is && !was {
+		if is && !was && !remote { // the node that committed it does what is to be done
 			s.arrived(arrival{u, room, c.Head})
 		}
 	}

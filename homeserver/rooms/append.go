@@ -88,7 +88,7 @@ func (s *Service) append(ctx context.Context, roomID string, drafts []Draft) ([]
 			}
 		}
 		ids, err := r.append(ctx, drafts)
-		if (errors.Is(err, errStale) || errors.Is(err, storage.ErrConflict)) && try < 5 {
+		if (errors.Is(err, errStale) || errors.Is(err, storage.ErrConflict)) && s.again(ctx, try) {
 			continue
 		}
 		return ids, err
@@ -327,6 +327,9 @@ func (r *Room) enqueue(plan []planned, extra func(*storage.Tx) error, head *Head
 			h := *plan[i].after
 			h.pos = pos
 			heads[i] = &h
+			if err := r.announce(tx, &plan[i], pos, &h); err != nil {
+				return err
+			}
 		}
 		last := heads[len(heads)-1]
 		if err := tx.MoveHead(r.NID, extNIDs(from), extNIDs(last), last.StateGroup(), last.pos); err != nil {

@@ -49,7 +49,7 @@ func (s *Service) Create(ctx context.Context, n NewRoom) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	r := &Room{NID: nid, Version: n.Version, s: s, used: s.clock.Now(), gaps: map[string][]int64{}, early: map[string][]int64{}}
+	r := &Room{NID: nid, head: &headPointer{}, Version: n.Version, s: s, used: s.clock.Now(), gaps: map[string][]int64{}, early: map[string][]int64{}}
 	empty := &Head{state: &stateMap{}, members: newMembers(nil)}
 	proto := event.Proto{Sender: n.Creator, Type: "m.room.create", StateKey: new(string), Content: raw}
 	if !n.Version.CreateIsRoomID() {
@@ -115,7 +115,7 @@ func (s *Service) Create(ctx context.Context, n NewRoom) (string, error) {
 		}
 		tx.After(func() { // before anybody is told of the events
 			s.mu.Lock()
-			s.rooms[r.ID] = r
+			s.rooms[r.ID], s.heads[r.ID] = r, r.head
 			s.mu.Unlock()
 		})
 		return nil

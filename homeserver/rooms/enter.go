@@ -91,7 +91,7 @@ func (s *Service) Enter(ctx context.Context, in Entry) error {
 	}
 	for try := 0; ; try++ {
 		err := s.enter(ctx, in, kept, state)
-		if (errors.Is(err, errStale) || errors.Is(err, storage.ErrConflict)) && try < 5 {
+		if (errors.Is(err, errStale) || errors.Is(err, storage.ErrConflict)) && s.again(ctx, try) {
 			continue
 		}
 		return err

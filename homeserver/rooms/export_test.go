@@ -16,7 +16,7 @@ func (s *Service) Import(ctx context.Context, v event.Version, events []*event.E
 	if err != nil {
 		return err
 	}
-	r := &Room{NID: nid, ID: e.RoomID(), Version: v, s: s, used: s.clock.Now(), gaps: map[string][]int64{}, early: map[string][]int64{}}
+	r := &Room{NID: nid, head: &headPointer{}, ID: e.RoomID(), Version: v, s: s, used: s.clock.Now(), gaps: map[string][]int64{}, early: map[string][]int64{}}
 	if nid, err = s.store.NID(ctx); err != nil {
 		return err
 	}

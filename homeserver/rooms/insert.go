@@ -63,7 +63,7 @@ func (s *Service) insertAll(ctx context.Context, roomID string, events []*event.
 		} else if err == nil {
 			err = r.durable(ctx, events)
 		}
-		if (errors.Is(err, errStale) || errors.Is(err, storage.ErrConflict)) && try < 5 {
+		if (errors.Is(err, errStale) || errors.Is(err, storage.ErrConflict)) && s.again(ctx, try) {
 			continue
 		}
 		if err != nil {

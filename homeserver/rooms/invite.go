@@ -200,7 +200,7 @@ func (s *Service) outside(ctx context.Context, e *event.Event, stripped []json.R
 				err = ctx.Err()
 			}
 		}
-		if (errors.Is(err, errStale) || errors.Is(err, storage.ErrConflict)) && try < 5 {
+		if (errors.Is(err, errStale) || errors.Is(err, storage.ErrConflict)) && s.again(ctx, try) {
 			continue
 		}
 		return err

@@ -138,6 +138,7 @@ func (s *Service) Forget(ctx context.Context, roomID, user string) error {
 	m.Forgotten, m.User = true, user
 	return s.store.Write(ctx, func(tx *storage.Tx) error {
 		tx.After(func() { s.users.moved(m) })
+		tx.Announce(storage.Announcement{Kind: storage.NoteForgotten, User: user, Room: roomID})
 		return tx.Forget(user, m.RoomNID)
 	})
 }

@@ -57,6 +57,7 @@ type Service struct {
 	mu      sync.Mutex
 	rooms   map[string]*Room
 	wholes  map[string]chan struct{} // closed when a room has its whole state
+	heads   map[string]*headPointer  // of rooms, and of those that were given up
 	load    singleflight.Group
 	sends   singleflight.Group // sends under way, by transaction id
 	events  *lru.Cache[int64, *Stored]
@@ -70,7 +71,7 @@ type Service struct {
 
 // New opens the rooms of server, making its signing key when there is none.
 func New(ctx context.Context, store *storage.Store, server string, clock signalling.Clock, log *slog.Logger) (*Service, error) {
-	s := &Service{store: store, clock: clock, log: log, rooms: map[string]*Room{}, wholes: map[string]chan struct{}{}, version: event.DefaultVersion, pending: newPending()}
+	s := &Service{store: store, clock: clock, log: log, rooms: map[string]*Room{}, wholes: map[string]chan struct{}{}, heads: map[string]*headPointer{}, version: event.DefaultVersion, pending: newPending()}
 	s.events, _ = lru.New[int64, *Stored](eventCache)
 	s.byID, _ = lru.New[string, int64](eventCache)
 	s.groups, _ = lru.New[int64, *group](groupCache)
@@ -236,7 +237,7 @@ type Room struct {
 	acl      atomic.Pointer[acl]
 	poisoned atomic.Bool // given up: what is queued fails, whoever comes finds the room again
 
-	head headPointer
+	head *headPointer // outlives the room: whoever holds one that was given up sees where its successor stands
 }
 
 // ErrNoRoom says that the room is not known here.
@@ -312,12 +313,16 @@ func (s *Service) loadRoom(ctx context.Context, id string) (*Room, error) {
 		r.floor = max(r.floor, n)
 	}
 	r.next = h
-	r.head.Store(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.rooms[id]; old != nil {
 		return old, nil
 	}
+	if r.head = s.heads[id]; r.head == nil {
+		r.head = &headPointer{}
+		s.heads[id] = r.head
+	}
+	r.head.Store(h)
 	s.rooms[id] = r
 	return r, nil
 }
@@ -344,6 +349,11 @@ func (s *Service) Sweep() {
 		// Nothing queued: the head that the next append would build on is the published one.
 		if quiet := slices.Equal(extNIDs(r.next), extNIDs(r.head.Load())); quiet && s.clock.Now().Sub(r.used) > roomIdle {
 			r.abandon(nil)
+			s.mu.Lock()
+			if s.rooms[r.ID] == nil {
+				delete(s.heads, r.ID)
+			}
+			s.mu.Unlock()
 		}
 		r.mu.Unlock()
 	}

@@ -138,21 +138,25 @@ func (tx *Tx) SwapPasswordHash(userID, old, hash string) error {
 
 // SetAdmin makes a user a server administrator, or not; ErrNotFound.
 func (tx *Tx) SetAdmin(userID string, admin bool) error {
+	tx.Announce(Announcement{Kind: NoteUser, User: userID})
 	return touched(tx.Exec(`UPDATE users SET is_admin = $2 WHERE user_id = $1 AND deactivated = 0`, userID, flag(admin)))
 }
 
 // SetLocked locks an account, or opens it again; ErrNotFound.
 func (tx *Tx) SetLocked(userID string, locked bool) error {
+	tx.Announce(Announcement{Kind: NoteUser, User: userID})
 	return touched(tx.Exec(`UPDATE users SET locked = $2 WHERE user_id = $1 AND deactivated = 0`, userID, flag(locked)))
 }
 
 // SetSuspended suspends an account, or lifts that; ErrNotFound.
 func (tx *Tx) SetSuspended(userID string, suspended bool) error {
+	tx.Announce(Announcement{Kind: NoteUser, User: userID})
 	return touched(tx.Exec(`UPDATE users SET suspended = $2 WHERE user_id = $1 AND deactivated = 0`, userID, flag(suspended)))
 }
 
 // Deactivate ends an account for good: nobody can log in to it, and it says nothing about anybody; ErrNotFound.
 func (tx *Tx) Deactivate(userID string) error {
+	tx.Announce(Announcement{Kind: NoteUser, User: userID})
 	err := touched(tx.Exec(`UPDATE users SET deactivated = 1, password_hash = '', is_admin = 0, display_name = '', avatar_url = '', profile = NULL WHERE user_id = $1`, userID))
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ package storage
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 )
 
 // AccessToken is what the hash of an access token leads to, with what matters about its user.
@@ -132,6 +133,13 @@ func (tx *Tx) hashes(query string, args ...any) ([][]byte, error) {
 		out = append(out, h)
 		return nil
 	}, query, args...)
+	if err == nil && len(out) > 0 && tx.Shared() {
+		data, err := json.Marshal(out)
+		if err != nil {
+			return nil, err
+		}
+		tx.Announce(Announcement{Kind: NoteTokens, Data: data})
+	}
 	return out, err
 }
 
@@ -186,6 +194,9 @@ func (tx *Tx) RenameDevice(userID, deviceID, name string) error {
 // DeleteDevice removes a device and says whether it was there. Its tokens are dropped separately.
 func (tx *Tx) DeleteDevice(userID, deviceID string) (bool, error) {
 	n, err := tx.Exec(`DELETE FROM devices WHERE user_id = $1 AND device_id = $2`, userID, deviceID)
+	if err == nil && n > 0 {
+		tx.Announce(Announcement{Kind: NoteDeviceGone, User: userID, Device: deviceID})
+	}
 	return n > 0, err
 }
 

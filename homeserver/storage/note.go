@@ -17,6 +17,11 @@ const (
 	NoteSticky                          // a sticky event that was soft-failed is let in; Value is the rooms package's
 	NoteThread                          // User's subscription to a thread changed; Room is set
 	NotePushers                         // pushers of User were made, changed or removed
+	NoteTokens                          // for other nodes only: access tokens ended; Data is their hashes
+	NoteDeviceGone                      // for other nodes only: User's Device was deleted
+	NoteUser                            // for other nodes only: what User may do has changed
+	NoteForgotten                       // for other nodes only: User has forgotten Room
+	NoteLost                            // what other nodes committed was missed: nothing that is remembered is sure
 )
 
 // Note tells whoever waits for the stream what a committed transaction put into it. Value may hold what was written, so that a live
@@ -28,6 +33,7 @@ type Note struct {
 	Device string
 	Room   string
 	Value  any
+	Remote bool // another node's
 }
 
 // Observe registers who is told of commits: f is called on the writer's goroutine, after the commit and before the writes are
@@ -35,5 +41,19 @@ type Note struct {
 // Call it before the first write; there is one observer.
 func (s *Store) Observe(f func(pos int64, notes []Note)) { s.writer.observe.Store(&f) }
 
-// Note adds n to what the observer is told after the commit.
-func (tx *Tx) Note(n Note) { tx.notes = append(tx.notes, n) }
+// Note adds n to what the observer is told after the commit. Inside the transaction it is announced to other nodes too, with its Value
+// when that is an Announcer; what is noted after the commit must have been announced (Announce).
+func (tx *Tx) Note(n Note) {
+	tx.notes = append(tx.notes, n)
+	if tx.durable || !tx.Shared() {
+		return
+	}
+	a := Announcement{Pos: n.Pos, Kind: n.Kind, User: n.User, Device: n.Device, Room: n.Room}
+	if v, ok := n.Value.(Announcer); ok {
+		var err error
+		if a.Data, err = v.Announced(); err != nil {
+			tx.w.log.Error("a note could not be announced whole", "kind", n.Kind, "err", err)
+		}
+	}
+	tx.Announce(a)
+}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,6 +38,7 @@ type writer struct {
 	pos    atomic.Int64
 
 	observe atomic.Pointer[func(int64, []Note)]
+	share   atomic.Pointer[sharing] // nil on a node that is alone
 
 	mu     sync.RWMutex // guards closed against a send on a closed queue
 	closed bool
@@ -146,6 +148,12 @@ func (w *writer) transaction(batch []op) (err error) {
 			return err
 		}
 	}
+	share := w.share.Load()
+	if len(tx.announced) > 0 {
+		if err := tx.writeLog(share); err != nil {
+			return err
+		}
+	}
 	if tx.taken > 0 {
 		if _, err := tx.Exec(`UPDATE counters SET value = $1 WHERE name = 'stream'`, tx.base+tx.taken); err != nil {
 			return err
@@ -154,14 +162,22 @@ func (w *writer) transaction(batch []op) (err error) {
 	if _, err := w.conn.ExecContext(ctx, "COMMIT"); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
+	tx.durable = true
 	if tx.taken > 0 {
+		if share != nil && tx.base > w.pos.Load() {
+			w.follow(share, tx.base) // others were first
+		}
 		w.pos.Store(tx.base + tx.taken)
 	}
 	for _, f := range tx.after {
 		f()
 	}
-	if f := w.observe.Load(); f != nil && len(tx.notes) > 0 {
-		(*f)(w.pos.Load(), tx.notes)
+	w.tell(tx.notes)
+	if len(tx.announced) > 0 {
+		share.told()
+	}
+	if share != nil && tx.follow {
+		w.follow(share, math.MaxInt64)
 	}
 	return nil
 }
@@ -218,6 +234,10 @@ type Tx struct {
 	taken int64 // positions given out
 	notes []Note
 	after []func()
+
+	announced []Announcement // for other nodes
+	durable   bool           // committed
+	follow    bool           // read what other nodes committed
 }
 
 // Context is good for reads that a write needs: a write that was queued is finished, whoever waits for it.

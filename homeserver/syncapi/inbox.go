@@ -57,6 +57,11 @@ func (b *inbox) put(it *item, now time.Time) {
 		b.items = b.items[:n]
 	}
 	b.items = append(b.items, it)
+	b.knock(now)
+}
+
+// knock wakes whoever waits.
+func (b *inbox) knock(now time.Time) {
 	if b.wake != nil {
 		close(b.wake)
 		b.wake = nil

@@ -83,6 +83,8 @@ type Deps struct {
 	Presence presence.Store
 	Clock    signalling.Clock
 	Log      *slog.Logger
+	// CatchUp reads what other nodes have committed; nil on a node that is alone.
+	CatchUp func(context.Context) error
 }
 
 // Service answers syncs.
@@ -154,6 +156,8 @@ func (s *Service) Observe(pos int64, notes []storage.Note) {
 			}
 		case storage.NoteDeviceList:
 			s.putDeviceList(n)
+		case storage.NoteLost:
+			s.lost(pos)
 		case storage.NotePushers: // no part of a sync
 		default:
 			s.put(n.User, &item{note: *n})
@@ -311,6 +315,9 @@ func (s *Service) Sync(ctx context.Context, q *Request) ([]byte, error) {
 	}
 	if q.Filter == nil {
 		q.Filter = filter.Default()
+	}
+	if err := s.reach(ctx, since); err != nil {
+		return nil, err
 	}
 	if err := s.acknowledge(ctx, q, since); err != nil {
 		return nil, err

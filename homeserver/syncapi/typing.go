@@ -19,6 +19,7 @@ type typing struct {
 	s     *Service
 	mu    sync.Mutex
 	rooms map[string]*typingRoom
+	tell  func(room, user string, d time.Duration) // other nodes; nil on a node that is alone
 }
 
 type typingRoom struct {
@@ -30,6 +31,13 @@ func newTyping(s *Service) *typing { return &typing{s: s, rooms: map[string]*typ
 
 // SetTyping notes that a user types in a room for d, or with 0 has stopped.
 func (s *Service) SetTyping(room *rooms.Room, user string, d time.Duration) {
+	if s.typing.tell != nil {
+		s.typing.tell(room.ID, user, d)
+	}
+	s.setTyping(room, user, d)
+}
+
+func (s *Service) setTyping(room *rooms.Room, user string, d time.Duration) {
 	t := s.typing
 	t.mu.Lock()
 	r := t.rooms[room.ID]
@@ -47,7 +55,7 @@ func (s *Service) SetTyping(room *rooms.Room, user string, d time.Duration) {
 		delete(r.users, user)
 	}
 	if d > 0 {
-		r.users[user] = s.Clock.AfterFunc(min(d, MaxTyping), func() { s.SetTyping(room, user, 0) })
+		r.users[user] = s.Clock.AfterFunc(min(d, MaxTyping), func() { s.setTyping(room, user, 0) })
 	}
 	changed := was != (d > 0)
 	t.mu.Unlock()

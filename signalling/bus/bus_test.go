@@ -16,7 +16,7 @@ import (
 
 	"github.com/trunkboard/trunkboard/signalling"
 	"github.com/trunkboard/trunkboard/signalling/bus"
-	"github.com/trunkboard/trunkboard/signalling/internal/redistest"
+	"github.com/trunkboard/trunkboard/signalling/redistest"
 )
 
 const patience = 10 * time.Second

@@ -16,7 +16,7 @@ import (
 
 	"github.com/trunkboard/trunkboard/signalling"
 	"github.com/trunkboard/trunkboard/signalling/clocktest"
-	"github.com/trunkboard/trunkboard/signalling/internal/redistest"
+	"github.com/trunkboard/trunkboard/signalling/redistest"
 	"github.com/trunkboard/trunkboard/signalling/presence"
 )
 

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/trunkboard/trunkboard/signalling/internal/redistest"
+	"github.com/trunkboard/trunkboard/signalling/redistest"
 	"github.com/trunkboard/trunkboard/signalling/session"
 )
 

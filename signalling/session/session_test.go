@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/trunkboard/trunkboard/signalling/clocktest"
-	"github.com/trunkboard/trunkboard/signalling/internal/redistest"
+	"github.com/trunkboard/trunkboard/signalling/redistest"
 	"github.com/trunkboard/trunkboard/signalling/session"
 )
 

@@ -28,10 +28,33 @@ type ending struct{ room, ring, user, sender string }
 // look goes through the events that nobody looked at.
 func (s *Service) look(ctx context.Context) error {
 	for {
+		now := s.Clock.Now()
 		s.mu.Lock()
-		fresh, behind, seen := s.fresh, s.behind, s.seen
-		s.fresh = nil
+		fresh, behind, seen, grace := s.fresh, s.behind, s.seen, s.grace
+		if len(s.changed) > 0 {
+			// A pusher that was set before an event hears of the event.
+			s.mu.Unlock()
+			if err := s.refresh(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		if !behind && now.Before(grace) {
+			s.mu.Unlock()
+			return nil
+		}
+		s.fresh, s.grace = nil, time.Time{}
 		s.mu.Unlock()
+		if !behind && !grace.IsZero() { // the others have had their time
+			pos, err := s.Store.PushPos(ctx)
+			if err != nil {
+				s.mu.Lock()
+				s.behind = true
+				s.mu.Unlock()
+				return err
+			}
+			s.stored, s.cursor = pos, max(s.cursor, pos)
+		}
 		if !behind && len(fresh) == 0 {
 			s.cursor = max(s.cursor, seen)
 			return nil

@@ -25,6 +25,7 @@ const (
 	countsDelay = time.Second / 2  // after something was read: people read several things at once
 	missedDelay = 2 * time.Second  // after a call stopped ringing: its record is written meanwhile
 	saveEvery   = 10 * time.Second // how far events were looked at, when nothing came of them
+	graceTime   = time.Second      // in which the node that committed an event looks at it
 	pollEvery   = time.Second      // how often other nodes' leavings are looked for
 	tidyEvery   = time.Hour
 	retryAfter  = time.Second // when the store does not answer
@@ -62,33 +63,35 @@ type Service struct {
 	meters  *meters
 	wake    chan struct{}
 
-	mu      sync.Mutex // held for moments only: the store's writer waits for it
-	fresh   []happening
-	remote  bool // fresh holds nothing but other nodes' events
-	behind  bool // events after cursor must be read from the store
-	seen    int64
-	changed map[string]struct{}  // users whose pushers changed
-	read    map[string]time.Time // users whose counts may have changed, and when to look
-	stopped map[ringID]struct{}  // calls that do not ring any more
-	users   map[string][]*pusher // replaced, never changed
-	rings   map[ringID]time.Time // what rings, and until when
-	results []result             // of lanes
+	mu     sync.Mutex // held for moments only: the store's writer waits for it
+	fresh  []happening
+	grace  time.Time // fresh holds nothing but other nodes' events, which they look at themselves if they live; zero otherwise
+	behind bool      // events after cursor must be read from the store
+	// pushersLost says that changes of pushers may have been missed.
+	pushersLost bool
+	seen        int64
+	changed     map[string]struct{}  // users whose pushers changed
+	read        map[string]time.Time // users whose counts may have changed, and when to look
+	stopped     map[ringID]struct{}  // calls that do not ring any more
+	users       map[string][]*pusher // replaced, never changed
+	rings       map[ringID]time.Time // what rings, and until when
+	results     []result             // of lanes
 
 	// What follows belongs to the goroutine of Run.
-	cursor    int64 // every event up to here was looked at
-	stored    int64 // the same as the store has it
-	lanes     map[storage.PusherID]*lane
-	hosts     map[string]*host
-	running   int // lanes at work
-	failing   int // of them, those with hosts that failed last time
-	retries   retryHeap
-	work      sync.WaitGroup
-	disarm    func() bool
-	nextLook  time.Time // not before this after the store has failed, or for other nodes' events
-	nextSave  time.Time
-	nextPoll  time.Time
-	nextTidy  time.Time
-	fetchedAt bool // pushers and rings were loaded
+	cursor   int64 // every event up to here was looked at
+	stored   int64 // the same as the store has it
+	lanes    map[storage.PusherID]*lane
+	hosts    map[string]*host
+	running  int // lanes at work
+	failing  int // of them, those with hosts that failed last time
+	retries  retryHeap
+	work     sync.WaitGroup
+	disarm   func() bool
+	nextLook time.Time // not before this after the store has failed, or for other nodes' events
+	nextSave time.Time
+	nextPoll time.Time
+	nextTidy time.Time
+	loaded   bool // pushers and rings were loaded
 }
 
 // happening is an event to be looked at.
@@ -134,12 +137,21 @@ func (s *Service) Observe(pos int64, notes []storage.Note) {
 			}
 			news = true
 			switch {
+			case !n.Remote:
+				s.grace = time.Time{}
+			case len(s.fresh) == 0:
+				s.grace = s.Clock.Now().Add(graceTime)
+			}
+			switch {
 			case s.behind:
 			case len(s.fresh) < maxFresh:
 				s.fresh = append(s.fresh, happening{c.Room, c.Stored, c.Head})
 			default:
 				s.behind, s.fresh = true, nil
 			}
+		case storage.NoteLost:
+			s.behind, s.fresh, s.grace, news = true, nil, time.Time{}, true
+			s.pushersLost = true
 		case storage.NotePushers:
 			s.changed[n.User], news = struct{}{}, true
 		case storage.NoteReceipt:
@@ -216,14 +228,16 @@ func (s *Service) step(ctx context.Context) error {
 	if now.Before(s.nextLook) {
 		return nil
 	}
-	if !s.fetchedAt {
+	s.mu.Lock()
+	if s.pushersLost {
+		s.pushersLost, s.loaded = false, false
+	}
+	s.mu.Unlock()
+	if !s.loaded {
 		if err := s.load(ctx); err != nil {
 			return err
 		}
-		s.fetchedAt = true
-	}
-	if err := s.refresh(ctx); err != nil {
-		return err
+		s.loaded = true
 	}
 	if err := s.look(ctx); err != nil {
 		return err
@@ -378,7 +392,11 @@ func (s *Service) arm() {
 		}
 	}
 	s.mu.Lock()
-	waiting := len(s.fresh) > 0 || s.behind || len(s.changed) > 0 || len(s.stopped) > 0 || !s.fetchedAt
+	waiting := len(s.fresh) > 0 || s.behind || len(s.changed) > 0 || len(s.stopped) > 0 || !s.loaded
+	grace := s.grace
+	if s.behind || len(s.changed) > 0 || len(s.stopped) > 0 {
+		grace = time.Time{}
+	}
 	for _, at := range s.read {
 		sooner(at)
 	}
@@ -387,7 +405,7 @@ func (s *Service) arm() {
 	}
 	s.mu.Unlock()
 	if waiting {
-		sooner(s.nextLook)
+		sooner(later(s.nextLook, grace))
 	}
 	if s.cursor != s.stored {
 		sooner(s.nextSave)
@@ -405,4 +423,11 @@ func (s *Service) arm() {
 		s.disarm()
 	}
 	s.disarm = s.Clock.AfterFunc(max(next.Sub(now), time.Millisecond), s.poke)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }
