@@ -16,8 +16,8 @@ import (
 
 	"github.com/trunkboard/trunkboard/signalling"
 	"github.com/trunkboard/trunkboard/signalling/clocktest"
-	"github.com/trunkboard/trunkboard/signalling/redistest"
 	"github.com/trunkboard/trunkboard/signalling/presence"
+	"github.com/trunkboard/trunkboard/signalling/redistest"
 )
 
 const patience = 10 * time.Second
