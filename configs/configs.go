@@ -171,6 +171,7 @@ type TURN struct {
 	Relay                 Relay         `yaml:"relay"`
 	MaxAllocationsPerUser int           `yaml:"max_allocations_per_user"`
 	MaxAllocations        int           `yaml:"max_allocations"`
+	Options               []string      `yaml:"options"`
 }
 
 // SFU is where group calls meet.

@@ -47,7 +47,11 @@ func (a *App) openRelay() error {
 	if err != nil {
 		return err
 	}
-	server, err := turn.New(a.relayConfig(), creds, a.log.With("part", "turn"), a.meters.registry)
+	cfg := a.relayConfig()
+	if err := relayOptions(&cfg, c.Options); err != nil {
+		return err
+	}
+	server, err := turn.New(cfg, creds, a.log.With("part", "turn"), a.meters.registry)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/trunkboard/trunkboard/turn"
+)
+
+func TestRelayOptionsAreReadAsTheSettingsFileSays(t *testing.T) {
+	var got turn.Config
+	err := relayOptions(&got, []string{
+		"tcp_relays", "discovery 192.0.2.1:3478 192.0.2.2:3479", "alternate 192.0.2.9:3478", "proxy 10.0.0.0/8 192.168.0.1/32",
+		"bandwidth 100MiB", "user_bandwidth 2MiB", "realm red origin=https://red.example allocations=100 user_allocations=2 bandwidth=10MiB",
+	})
+	want := turn.Config{
+		TCPRelays:      true,
+		Discovery:      []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:3478"), netip.MustParseAddrPort("192.0.2.2:3479")},
+		Alternates:     []netip.AddrPort{netip.MustParseAddrPort("192.0.2.9:3478")},
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.168.0.1/32")},
+		Bandwidth:      100 << 20, UserBandwidth: 2 << 20,
+		Realms: []turn.Realm{{Name: "red", Origins: []string{"https://red.example"}, TotalQuota: 100, UserQuota: 2, Bandwidth: 10 << 20}},
+	}
+	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" || err != nil {
+		t.Errorf("%v\n%s", err, d)
+	}
+	for _, bad := range []string{"", "tcp_relay", "tcp_relays yes", "discovery 192.0.2.1:3478", "alternate host:1", "proxy 10.0.0.0", "bandwidth", "bandwidth fast", "realm", "realm red origin", "realm red colour=red", "realm red allocations=x"} {
+		if err := relayOptions(new(turn.Config), []string{bad}); err == nil || !strings.Contains(err.Error(), "turn.options") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
