@@ -3,7 +3,9 @@
 package clientapi
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"math"
 	"strings"
 	"time"
@@ -436,10 +438,32 @@ func (a *API) visibleEvent(r *Request) (*rooms.Room, *rooms.Stored, error) {
 	return room, e, nil
 }
 
+// wholeTime is how long whoever lists members waits for those of a room that was joined without them.
+const wholeTime = 30 * time.Second
+
+// whole waits until a room's members are known; what is known by then is better than nothing.
+func (a *API) whole(r *Request) error {
+	ctx, cancel := context.WithTimeout(r.Context(), wholeTime)
+	defer cancel()
+	err := a.Rooms.Whole(ctx, r.PathValue("room"))
+	if errors.Is(err, context.DeadlineExceeded) && r.Context().Err() == nil {
+		return nil
+	}
+	return err
+}
+
 func (a *API) members(r *Request) (any, error) {
 	room, _, all, err := a.stateFor(r)
 	if err != nil {
 		return nil, err
+	}
+	if room.Partial() {
+		if err := a.whole(r); err != nil {
+			return nil, err
+		}
+		if room, _, all, err = a.stateFor(r); err != nil {
+			return nil, err
+		}
 	}
 	var refs []rooms.Ref
 	if at := r.Param("at"); at != "" {
@@ -470,6 +494,14 @@ func (a *API) joinedMembers(r *Request) (any, error) {
 	type profile struct {
 		Name   *string `json:"display_name"`
 		Avatar *string `json:"avatar_url"`
+	}
+	if room.Partial() {
+		if err := a.whole(r); err != nil {
+			return nil, err
+		}
+		if room, err = a.inside(r); err != nil {
+			return nil, err
+		}
 	}
 	out := map[string]profile{}
 	head := room.Head()

@@ -30,6 +30,7 @@ type Entrance struct {
 	Via          []string // servers to ask, the best first
 	Reason       string
 	Extra        json.RawMessage // more content of the member event
+	Lean         bool            // have member events left out of the answer to a join, however small the room is
 }
 
 // Join takes a local user into a room with the help of another server (make_join, send_join). Errors: M_FORBIDDEN and other refusals of
@@ -40,7 +41,7 @@ func (s *Service) Join(ctx context.Context, in Entrance) error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*joinTime)
 		defer cancel()
 		return nil, s.through(ctx, in, "join", func(ctx context.Context, server string, e *event.Event) error {
-			return s.sendJoin(ctx, server, e)
+			return s.sendJoin(ctx, server, e, in.Lean || e.Depth() > largeRoom)
 		})
 	})
 	return err
@@ -163,10 +164,14 @@ func memberPath(version, what string, e *event.Event) string {
 	return "/_matrix/federation/" + version + "/" + what + "/" + url.PathEscape(e.RoomID()) + "/" + url.PathEscape(e.ID())
 }
 
-// sendJoin sends our join and enters the room with what the other server answers.
-func (s *Service) sendJoin(ctx context.Context, server string, e *event.Event) error {
+// sendJoin sends our join and enters the room with what the other server answers; lean asks it to leave out member events.
+func (s *Service) sendJoin(ctx context.Context, server string, e *event.Event, lean bool) error {
 	var a joined
-	err := s.Client.Stream(ctx, Ask{Server: server, Method: "PUT", Path: memberPath("v2", "send_join", e), Body: e.JSON(), Timeout: joinTime}, func(r *http.Response) (err error) {
+	path := memberPath("v2", "send_join", e)
+	if lean {
+		path += "?omit_members=true"
+	}
+	err := s.Client.Stream(ctx, Ask{Server: server, Method: "PUT", Path: path, Body: e.JSON(), Timeout: joinTime}, func(r *http.Response) (err error) {
 		a, err = readJoined(io.LimitReader(r.Body, joinAnswer), e.Version(), func(err error) {
 			s.Log.Debug("an event was dropped", "from", server, "room", e.RoomID(), "err", err)
 		})
@@ -184,7 +189,14 @@ func (s *Service) sendJoin(ctx context.Context, server string, e *event.Event) e
 	in := rooms.Entry{
 		Event: join, State: s.verified(ctx, server, a.state), Auth: s.verified(ctx, server, a.auth), Partial: a.partial, Via: server, Servers: a.servers,
 	}
-	return s.Rooms.Enter(ctx, in)
+	if err := s.Rooms.Enter(ctx, in); err != nil || !in.Partial {
+		return err
+	}
+	select {
+	case s.partial <- struct{}{}:
+	default: // it will look at all of them anyway
+	}
+	return nil
 }
 
 // countersigned is the event that we sent, as another server gave it back with its own signature.

@@ -19,6 +19,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -62,6 +63,7 @@ type Service struct {
 	txns     singleflight.Group // by origin and transaction id
 	lanes    *lanes
 	edus     map[string]EDUHandler
+	partial  chan struct{} // a room was joined without its whole state
 }
 
 // New makes the service; Run has to work for it.
@@ -69,7 +71,7 @@ func New(d Deps) *Service {
 	if d.DNS == nil {
 		d.DNS = net.DefaultResolver
 	}
-	s := &Service{Deps: d, server: d.Rooms.Server(), edus: map[string]EDUHandler{}}
+	s := &Service{Deps: d, server: d.Rooms.Server(), edus: map[string]EDUHandler{}, partial: make(chan struct{}, 1)}
 	s.lanes = newLanes(func(ctx context.Context, j *job) { j.results, j.failed = s.place(ctx, j.origin, j.room, j.events) })
 	s.Client = newClient(d, s.Permits)
 	s.Keys = newKeys(d, s.Client)
@@ -86,6 +88,9 @@ const (
 func (s *Service) Run(ctx context.Context) error {
 	defer s.Client.close()
 	defer s.lanes.close()
+	var work sync.WaitGroup
+	defer work.Wait()
+	work.Go(func() { s.resyncs(ctx) })
 	for {
 		if err := s.Store.Write(ctx, func(tx *storage.Tx) error {
 			return tx.PruneFederationTxns(s.Clock.Now().Add(-txnLife).UnixMilli())
