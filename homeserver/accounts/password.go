@@ -54,9 +54,19 @@ func newHasher(c Cost) (*hasher, error) {
 	if c == CostMinimum {
 		h.params = argonParams{8, 1, 1}
 	}
-	var err error
-	h.decoy, err = h.hash(context.Background(), rand.Text())
-	return h, err
+	// Nobody knows a password whose hash is random bytes, so none need be hashed for it when the server starts.
+	var random [argonSalt + argonKey]byte
+	if _, err := rand.Read(random[:]); err != nil {
+		return nil, err
+	}
+	h.decoy = h.phc(random[:argonSalt], random[argonSalt:])
+	return h, nil
+}
+
+// phc writes a hash as a PHC string.
+func (h *hasher) phc(salt, key []byte) string {
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, h.params.memory, h.params.time, h.params.threads,
+		base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(key))
 }
 
 func (h *hasher) acquire(ctx context.Context) error {
@@ -82,8 +92,7 @@ func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 	defer h.release()
 	p := h.params
 	key := argon2.IDKey([]byte(password), salt, p.time, p.memory, p.threads, argonKey)
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, p.memory, p.time, p.threads,
-		base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(key)), nil
+	return h.phc(salt, key), nil
 }
 
 // verify says whether password belongs to stored. With stored "" it takes as long and says no. outdated says that stored was made in

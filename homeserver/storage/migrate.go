@@ -6,9 +6,12 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -30,6 +33,42 @@ func forEngine(text string, e engine) string {
 		b.WriteString(line)
 	}
 	return b.String()
+}
+
+// makeSQLite makes a database that is not there yet. It is made under another name and given its own when it is whole and on disk, so
+// that none of the many steps of the schema need wait for the disk, and a power cut leaves nothing half made.
+func makeSQLite(ctx context.Context, file string) error {
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	young := file + ".new"
+	if err := os.Remove(young); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("what is left of an earlier start: %w", err)
+	}
+	db, err := sql.Open("sqlite", "file:"+young+"?_pragma=journal_mode(MEMORY)&_pragma=synchronous(OFF)&_txlock=immediate")
+	if err != nil {
+		return err
+	}
+	db.SetMaxOpenConns(1)
+	if err := errors.Join(migrate(ctx, db, sqlite), db.Close()); err != nil {
+		return err
+	}
+	if err := flush(young); err != nil {
+		return err
+	}
+	if err := os.Rename(young, file); err != nil {
+		return err
+	}
+	return flush(filepath.Dir(file))
+}
+
+// flush puts a file or folder on disk.
+func flush(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // migrate brings the schema to the newest version; each step is one transaction.

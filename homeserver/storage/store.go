@@ -64,6 +64,9 @@ func Open(ctx context.Context, dburl string, log *slog.Logger) (*Store, error) {
 		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 			return nil, fmt.Errorf("database folder: %w", err)
 		}
+		if err := makeSQLite(ctx, file); err != nil {
+			return nil, err
+		}
 		// FULL: with NORMAL a power cut loses acknowledged commits.
 		q := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)", "foreign_keys(1)", "temp_store(2)", "cache_size(-4096)"}, "_txlock": {"immediate"}}
 		var err error

@@ -4,8 +4,14 @@ package storage_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -107,5 +113,49 @@ func TestIDsAreUniqueAcrossStoresOfOneDatabase(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestADatabaseThatWasHalfMadeIsMadeAnew(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "trunkboard.db")
+	if err := os.WriteFile(file+".new", []byte("a power cut left this"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		s, err := storage.Open(context.Background(), "sqlite:"+file, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(file + ".new"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
+}
+
+func TestTheEventNextToATimeIsFoundThroughAnIndex(t *testing.T) {
+	s := storagetest.Open(t, storagetest.SQLiteURL(t))
+	for _, query := range []string{
+		`SELECT event_nid FROM events WHERE room_nid = $1 AND stream_pos <> 0 AND status = 0 AND origin_ts >= $2 ORDER BY origin_ts, stream_pos LIMIT 1`,
+		`SELECT event_nid FROM events WHERE room_nid = $1 AND stream_pos <> 0 AND status = 0 AND origin_ts <= $2 ORDER BY origin_ts DESC, stream_pos DESC LIMIT 1`,
+	} {
+		plan := ""
+		if err := s.Write(context.Background(), func(tx *storage.Tx) error {
+			plan = ""
+			return tx.Rows(func(r *sql.Rows) error {
+				var id, parent, unused int
+				var detail string
+				err := r.Scan(&id, &parent, &unused, &detail)
+				plan += detail + "\n"
+				return err
+			}, `EXPLAIN QUERY PLAN `+query, 1, 2)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(plan, "USING INDEX events_room_time (room_nid=? AND origin_ts") && !strings.Contains(plan, "COVERING INDEX events_room_time (room_nid=? AND origin_ts") || strings.Contains(plan, "TEMP B-TREE") {
+			t.Errorf("%s is planned as\n%s", query, plan)
+		}
 	}
 }
