@@ -82,6 +82,30 @@ func TestDelayedEventsAreSentPutOffAndTakenBack(t *testing.T) {
 	})
 }
 
+// Drafts of MSC4140 before 2026 had a newer state event, at first anybody's, then another user's, take a delayed one back. The MSC as
+// it was accepted leaves that to clients: they cancel what they do not want any more.
+func TestANewerStateEventDoesNotTakeADelayedOneBack(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, st *storage.Store) {
+		h := newWhole(t, st)
+		alice, _ := h.register("alice")
+		bob, _ := h.register("bob")
+		room := h.do("POST", "/v3/createRoom", alice, `{"preset":"public_chat","power_level_content_override":{"events":{"x.call":0}}}`).ok().str("room_id")
+		path := "/v3/rooms/" + url.PathEscape(room)
+		h.do("POST", "/v3/join/"+url.PathEscape(room), bob, `{}`).ok()
+		for _, newer := range []string{alice, bob} {
+			h.do("PUT", path+"/state/x.call/k?org.matrix.msc4140.delay=1000", alice, `{"left":true}`).ok()
+			h.do("PUT", path+"/state/x.call/k", newer, `{"here":true}`).ok()
+			if n := h.waiting(alice); n != 1 {
+				t.Fatalf("%d delayed events wait", n)
+			}
+			h.elapse(time.Second, alice, 0)
+			if got := h.do("GET", path+"/state/x.call/k", alice, nil).ok().body; got != `{"left":true}` {
+				t.Errorf("the state is %s", got)
+			}
+		}
+	})
+}
+
 func TestADelayedMessageIsSentOnceAndInOrder(t *testing.T) {
 	storagetest.Each(t, func(t *testing.T, st *storage.Store) {
 		h := newWhole(t, st)

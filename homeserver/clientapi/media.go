@@ -155,6 +155,7 @@ func (a *API) mediaThumbnail(r *Request) (any, error) {
 	default:
 		return nil, signalling.InvalidParam("method must be scale or crop")
 	}
+	want.Animated = r.Param("animated") == "true"
 	wait, err := r.mediaWait()
 	if err != nil {
 		return nil, err

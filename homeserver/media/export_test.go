@@ -25,3 +25,6 @@ func Shrink(b []byte, want Thumb, maxDecode int64) (w, h int, out []byte, err er
 
 // Hurried is a reader that ends with an error after a time.
 func Hurried(r io.Reader, until time.Time) io.Reader { return &hurried{r, until} }
+
+// Frames counts the frames of a GIF.
+func Frames(r io.Reader, maxPixels int64) (int, error) { return frames(r, maxPixels) }

@@ -26,6 +26,7 @@ import (
 type Thumb struct {
 	Width, Height int  // pixels, at least
 	Crop          bool // the exact shape of Width x Height; otherwise the shape of the original
+	Animated      bool // an animation may stay one
 }
 
 // steps are the widths and heights in which thumbnails are made: a wish is rounded up to the next one, so one picture can fill the
@@ -41,13 +42,16 @@ func (t Thumb) rounded() Thumb {
 		}
 		return steps[len(steps)-1]
 	}
-	return Thumb{up(t.Width), up(t.Height), t.Crop}
+	return Thumb{up(t.Width), up(t.Height), t.Crop, t.Animated}
 }
 
 func (t Thumb) file() string {
 	method := "scale"
 	if t.Crop {
 		method = "crop"
+	}
+	if t.Animated {
+		method += "-animated"
 	}
 	return fmt.Sprintf("%dx%d-%s", t.Width, t.Height, method)
 }
@@ -56,7 +60,7 @@ func (t Thumb) file() string {
 const maxQueue = 64
 
 // Thumbnail gives a smaller copy of a picture, made when it is first asked for. A picture that is smaller than what is asked for
-// is given as it is; an animation becomes its first frame. Errors: those of Open; 400 M_UNKNOWN (not a picture), M_TOO_LARGE (more
+// is given as it is; an animation becomes its first frame, unless want says that it may stay one and that can be done. Errors: those of Open; 400 M_UNKNOWN (not a picture), M_TOO_LARGE (more
 // pixels than the server decodes), M_INVALID_PARAM (size), M_LIMIT_EXCEEDED (too many are being made).
 func (s *Service) Thumbnail(ctx context.Context, server, id string, want Thumb, wait time.Duration) (*Content, error) {
 	if want.Width <= 0 || want.Height <= 0 {
@@ -76,6 +80,13 @@ func (s *Service) Thumbnail(ctx context.Context, server, id string, want Thumb, 
 		return nil, fmt.Errorf("content of %s: %w", s.uri(id), err)
 	}
 	p, err := s.examine(f)
+	if err == nil && want.Animated && !s.canMove(f, p, m.Size, want) {
+		want.Animated = false
+		base = filepath.Join(s.disk.thumbnailDir(m.SHA256), want.file())
+		if c, err := openThumb(m, base, want); err == nil || !errors.Is(err, fs.ErrNotExist) {
+			return c, errors.Join(err, f.Close())
+		}
+	}
 	if err != nil || (s.asItIs(p, want)) {
 		if err != nil {
 			return nil, errors.Join(err, f.Close())
@@ -83,7 +94,15 @@ func (s *Service) Thumbnail(ctx context.Context, server, id string, want Thumb, 
 		return &Content{File: f, Size: m.Size, Type: "image/" + p.format, Name: m.FileName, Tag: m.SHA256, Modified: time.UnixMilli(m.CreatedTS)}, nil
 	}
 	defer f.Close()
-	if err := s.make(f, p, base, want); err != nil {
+	err = s.make(f, p, base, want)
+	if err != nil && want.Animated { // one of the later frames may be broken
+		want.Animated = false
+		base = filepath.Join(s.disk.thumbnailDir(m.SHA256), want.file())
+		if _, err = f.Seek(0, io.SeekStart); err == nil {
+			err = s.make(f, p, base, want)
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
 	return openThumb(m, base, want)
@@ -92,7 +111,25 @@ func (s *Service) Thumbnail(ctx context.Context, server, id string, want Thumb, 
 // asItIs says that the original itself is the answer.
 func (s *Service) asItIs(p picture, want Thumb) bool {
 	w, h := p.upright()
+	if want.Animated && p.format != "gif" {
+		return true // see canMove
+	}
 	return (w <= want.Width || h <= want.Height) && !p.moves && p.orientation == 1 && p.format != "webp"
+}
+
+// canMove says that an animated thumbnail of the picture can be had: made of a GIF whose frames are not too many, or the picture itself.
+// It leaves f at its beginning.
+func (s *Service) canMove(f *os.File, p picture, size int64, want Thumb) bool {
+	if !p.moves {
+		return false
+	}
+	if p.format != "gif" {
+		return size <= maxAnimated && p.width <= 2*want.Width && p.height <= 2*want.Height
+	}
+	n, err := frames(&hurried{f, time.Now().Add(decodeTime)}, s.cfg.MaxDecode)
+	_, back := f.Seek(0, io.SeekStart)
+	// Every frame is drawn on the whole screen.
+	return err == nil && back == nil && n > 1 && int64(n)*int64(p.width)*int64(p.height) <= s.cfg.MaxDecode
 }
 
 func (s *Service) examine(f *os.File) (picture, error) {
@@ -119,7 +156,7 @@ func cannotThumbnail(cause error) error {
 }
 
 func openThumb(m storage.Media, base string, want Thumb) (*Content, error) {
-	for _, kind := range [...]struct{ ext, typ string }{{".jpg", "image/jpeg"}, {".png", "image/png"}} {
+	for _, kind := range [...]struct{ ext, typ string }{{".jpg", "image/jpeg"}, {".png", "image/png"}, {".gif", "image/gif"}} {
 		f, err := os.Open(base + kind.ext)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -210,6 +247,10 @@ func shrink(r io.Reader, p picture, want Thumb) (ext string, out []byte, err err
 			err = fmt.Errorf("media: decoder: %v", x)
 		}
 	}()
+	if want.Animated {
+		out, err := shrinkGIF(r, p, want, time.Now().Add(decodeTime))
+		return ".gif", out, err
+	}
 	src, err := p.decode(r)
 	if err != nil {
 		return "", nil, err

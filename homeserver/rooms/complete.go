@@ -41,7 +41,7 @@ func (s *Service) CompleteState(ctx context.Context, roomID, joinID string, stat
 				err = ctx.Err()
 			}
 		}
-		if (errors.Is(err, errStale) || errors.Is(err, storage.ErrConflict)) && try < 5 {
+		if (errors.Is(err, errStale) || errors.Is(err, storage.ErrConflict)) && s.again(ctx, try) {
 			continue
 		}
 		return err

@@ -26,6 +26,7 @@ type announced struct {
 	Changes []movedState `json:"c,omitempty"`
 	Redacts int64        `json:"r,omitempty"` // internal id of what it redacted
 	Anew    bool         `json:"w,omitempty"` // the room is to be read anew
+	Stays   bool         `json:"s,omitempty"` // the event was there: what it changes is new, also the state at other events
 }
 
 // movedState is a Change on its way.
@@ -43,7 +44,7 @@ func (r *Room) announce(tx *storage.Tx, p *planned, pos int64, after *Head) erro
 	if !tx.Shared() {
 		return nil
 	}
-	a := announced{NID: p.stored.NID, Ext: extNIDs(after), Group: after.StateGroup(), Anew: p.foreign || len(after.ext) != 1 || len(p.changes) > 1}
+	a := announced{NID: p.stored.NID, Ext: extNIDs(after), Group: after.StateGroup(), Anew: p.foreign || len(after.ext) != 1 || len(p.changes) > 1, Stays: p.stays}
 	if p.redact != nil {
 		a.Redacts = p.redact.target.NID
 	}
@@ -127,6 +128,9 @@ func (s *Service) hearEvent(ctx context.Context, a storage.Announcement) (*Commi
 	if x.Redacts != 0 {
 		s.events.Remove(x.Redacts)
 	}
+	if x.Stays {
+		s.events.Purge()
+	}
 	r := s.Loaded(a.Room)
 	var before *Head
 	if r != nil {
@@ -172,6 +176,11 @@ func (s *Service) hearEvent(ctx context.Context, a storage.Announcement) (*Commi
 	}
 	if before == nil || before.pos > a.Pos {
 		before = head
+	}
+	if x.Stays {
+		st := *e
+		st.Status = storage.StatusOutlier // as observers of the other node heard of it
+		e = &st
 	}
 	c := &Committed{Room: r, Stored: e, Head: head, Before: before}
 	for _, m := range x.Changes {
