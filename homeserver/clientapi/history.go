@@ -50,11 +50,16 @@ func (a *API) page(r *Request, room *rooms.Room, f *filter.Events, from, to int6
 	if backwards {
 		low, high = to, from+1
 	}
-	for seen := 0; len(events) < limit && seen < maxLook; {
+	for seen, fills := 0, 0; len(events) < limit && seen < maxLook; {
 		want := limit - len(events)
 		chunk, err := room.Timeline(r.Context(), low, high, want, backwards)
 		if err != nil {
 			return nil, 0, false, err
+		}
+		again := false
+		if backwards && a.Servers != nil && fills < maxBackfills {
+			fills++
+			chunk, again = a.recall(r, room, chunk)
 		}
 		for _, e := range chunk {
 			seen++
@@ -81,7 +86,7 @@ func (a *API) page(r *Request, room *rooms.Room, f *filter.Events, from, to int6
 				events = append(events, e)
 			}
 		}
-		if len(chunk) < want {
+		if len(chunk) < want && !again {
 			return events, next, true, nil
 		}
 	}
@@ -153,18 +158,18 @@ func (a *API) messages(r *Request) (any, error) {
 		from = newest
 	}
 	if s := r.Param("from"); s != "" {
-		t, err := syncapi.ParseToken(s)
+		t, err := syncapi.ParseHistoryToken(s)
 		if err != nil {
 			return nil, err
 		}
 		from = min(t.Pos, newest)
 	}
-	to := int64(0)
+	to := int64(math.MinInt64) // history that came from other servers has positions below zero
 	if !backwards {
 		to = math.MaxInt64
 	}
 	if s := r.Param("to"); s != "" {
-		t, err := syncapi.ParseToken(s)
+		t, err := syncapi.ParseHistoryToken(s)
 		if err != nil {
 			return nil, err
 		}
@@ -326,7 +331,7 @@ func (a *API) context(r *Request) (any, error) {
 // membersAtToken gives the member events of a room as of a sync token: after the last event that it covers. For whoever has left
 // the room no token leads past that; a token of before the room began stands for the moment at which the caller came in.
 func (a *API) membersAtToken(r *Request, room *rooms.Room, token string) ([]rooms.Ref, error) {
-	t, err := syncapi.ParseToken(token)
+	t, err := syncapi.ParseHistoryToken(token)
 	if err != nil {
 		return nil, err
 	}

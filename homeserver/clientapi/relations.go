@@ -70,7 +70,7 @@ func (a *API) relations(r *Request) (any, error) {
 		if s == "" {
 			continue
 		}
-		t, err := syncapi.ParseToken(s)
+		t, err := syncapi.ParseHistoryToken(s)
 		if err != nil {
 			return nil, err
 		}
@@ -149,7 +149,7 @@ func (a *API) threads(r *Request) (any, error) {
 	}
 	before := int64(math.MaxInt64)
 	if s := r.Param("from"); s != "" {
-		t, err := syncapi.ParseToken(s)
+		t, err := syncapi.ParseHistoryToken(s)
 		if err != nil {
 			return nil, err
 		}

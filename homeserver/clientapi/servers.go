@@ -24,6 +24,7 @@ type Servers interface {
 	Directory(ctx context.Context, alias string) (roomID string, servers []string, err error)
 	Profile(ctx context.Context, user, field string) (map[string]json.RawMessage, error)
 	PublicRooms(ctx context.Context, server string, body json.RawMessage) (*rooms.DirectoryPage, error)
+	Backfill(ctx context.Context, r *rooms.Room, missing []string) (int, error)
 	Space(ctx context.Context, roomID string, via []string, suggested bool) (*rooms.SpaceAnswer, error)
 }
 
@@ -141,4 +142,24 @@ func (a *API) resolve(r *Request, id string) (roomID string, via []string, err e
 		return roomID, append([]string{event.ServerOf(id)}, via...), err
 	}
 	return "", nil, signalling.InvalidParam("%q is neither a room id nor a room alias", id)
+}
+
+// maxBackfills is how often one page asks other servers for more history.
+const maxBackfills = 3
+
+// recall cuts a chunk of history, the newest event first, where there is a hole in it, and has the hole filled. It says whether the
+// rest of the chunk is to be read again.
+func (a *API) recall(r *Request, room *rooms.Room, chunk []*rooms.Stored) (cut []*rooms.Stored, again bool) {
+	at, missing := room.Holes(chunk...)
+	if at == nil {
+		return chunk, false
+	}
+	n, err := a.Servers.Backfill(r.Context(), room, missing)
+	if err != nil {
+		a.Log.Info("history could not be had from other servers", "room", room.ID, "err", err)
+	}
+	if n == 0 {
+		return chunk, false
+	}
+	return chunk[:slices.Index(chunk, at)+1], true
 }

@@ -132,7 +132,7 @@ func draft(v Version, p Proto, prev []string, depth int64, s Signer, now time.Ti
 // finish seals e and checks its size.
 func (e *Event) finish(n int, s Signer) (*Event, error) {
 	e.seal(n, s)
-	if err := e.checkBounds(); err != nil {
+	if err := e.checkBounds(true); err != nil {
 		return nil, err
 	}
 	e.content = field(e.raw, "content")

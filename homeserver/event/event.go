@@ -103,7 +103,7 @@ func Parse(v Version, raw []byte) (*Event, error) {
 	if err := e.name(n); err != nil {
 		return nil, err
 	}
-	return e, e.checkBounds()
+	return e, e.checkBounds(false)
 }
 
 // Load reads an event from our own store, where it was put after Parse or Build.
@@ -287,11 +287,15 @@ func validRoomID(id string, n int) bool {
 	return len(id) <= MaxIDLength
 }
 
-func (e *Event) checkBounds() error {
+func (e *Event) checkBounds(strict bool) error {
 	if len(e.raw) > MaxSize {
 		return signalling.TooLarge("an event may have %d bytes", MaxSize)
 	}
-	if len(e.typ) > MaxIDLength || len(e.sender) > MaxIDLength || len(e.roomID) > MaxIDLength || (e.stateKey != nil && len(*e.stateKey) > MaxIDLength) {
+	// Servers of before room version 11 counted characters, and such events are in their rooms.
+	long := func(s string) bool {
+		return len(s) > MaxIDLength && (strict || e.version.n() >= 11 || utf8.RuneCountInString(s) > MaxIDLength)
+	}
+	if long(e.typ) || len(e.sender) > MaxIDLength || len(e.roomID) > MaxIDLength || e.stateKey != nil && long(*e.stateKey) {
 		return signalling.TooLarge("type, state_key, sender and room_id may have %d bytes", MaxIDLength)
 	}
 	if _, _, err := UserID(e.sender); err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
 	"github.com/trunkboard/trunkboard/homeserver/e2ee"
 	"github.com/trunkboard/trunkboard/homeserver/event"
+	"github.com/trunkboard/trunkboard/homeserver/federation"
 	"github.com/trunkboard/trunkboard/signalling"
 )
 
@@ -50,6 +51,9 @@ func (a *API) queryProfile(r *Request) (any, error) {
 	user, field := r.Param("user_id"), r.Param("field")
 	if user == "" {
 		return nil, signalling.MissingParam("user_id is missing")
+	}
+	if err := federation.ValidServer(event.ServerOf(user)); err != nil {
+		return nil, err
 	}
 	if event.ServerOf(user) != a.Federation.Server() {
 		return nil, signalling.NotFound("%s is no user of this server", user)

@@ -30,14 +30,18 @@ const (
 	idsAnswer  = 64 << 20
 )
 
-// fill fetches what e builds on and is not here: what lies between, as far as that is a few events, else the state where the other
-// server's history begins to be new to us.
-func (s *Service) fill(ctx context.Context, origin string, r *rooms.Room, e *event.Event) error {
+// fill fetches what e builds on and is not here: what lies between, as far as that is a few events, and the state where the other
+// server's history begins to be new to us. An event that was pushed to us without our getting to see what it stands on itself is refused:
+// its sender's word would become the state of the whole room.
+func (s *Service) fill(ctx context.Context, origin string, r *rooms.Room, e *event.Event, missing []string) error {
 	ctx, cancel := context.WithTimeout(ctx, fillTime)
 	defer cancel()
 	got := map[string]*event.Event{e.ID(): e}
 	latest := []string{e.ID()}
-	for range fillRounds {
+	if !slices.ContainsFunc(missing, func(id string) bool { return slices.Contains(e.PrevIDs(), id) }) {
+		latest = nil // only auth events are missing
+	}
+	for round := 0; round < fillRounds && len(latest) > 0; round++ {
 		list, err := s.missingEvents(ctx, origin, r, latest, e.Depth())
 		if err != nil {
 			s.Log.Debug("missing events could not be had", "from", origin, "room", r.ID, "err", err)
@@ -49,7 +53,7 @@ func (s *Service) fill(ctx context.Context, origin string, r *rooms.Room, e *eve
 				got[x.ID()], fresh = x, true
 			}
 		}
-		if !fresh {
+		if !fresh || len(list) < fillEvents {
 			break
 		}
 		open, err := s.open(ctx, got)
@@ -61,9 +65,6 @@ func (s *Service) fill(ctx context.Context, origin string, r *rooms.Room, e *eve
 			if len(latest) < maxNamed && slices.ContainsFunc(x.PrevIDs(), func(id string) bool { return slices.Contains(open, id) }) {
 				latest = append(latest, x.ID())
 			}
-		}
-		if len(latest) == 0 {
-			break
 		}
 	}
 	return s.settle(ctx, origin, r, e, got)
@@ -114,8 +115,11 @@ func (s *Service) settle(ctx context.Context, origin string, r *rooms.Room, e *e
 				auth = append(auth, id)
 			}
 		}
+		if x == e && len(gone) > 0 {
+			return fmt.Errorf("%s does not say what event %s builds on", origin, e.ID())
+		}
 		if len(auth) > 0 {
-			if err := s.fetchAuth(ctx, origin, r, x.ID()); err != nil {
+			if err := s.fetchAuth(ctx, origin, r, x.ID(), auth); err != nil {
 				return err
 			}
 		}
@@ -153,12 +157,18 @@ func (s *Service) fetchEvent(ctx context.Context, origin string, r *rooms.Room, 
 	return nil, fmt.Errorf("%s does not have event %s", origin, id)
 }
 
-// fetchAuth asks for the auth chain of an event and stores it.
-func (s *Service) fetchAuth(ctx context.Context, origin string, r *rooms.Room, id string) error {
+// fetchAuth asks for the auth chain of an event and stores it; for the missing auth events one by one, where that chain cannot be had.
+func (s *Service) fetchAuth(ctx context.Context, origin string, r *rooms.Room, id string, missing []string) error {
 	var a joined
 	err := s.Client.Stream(ctx, Ask{Server: origin, Path: "/_matrix/federation/v1/event_auth/" + url.PathEscape(r.ID) + "/" + url.PathEscape(id), Timeout: fillTime}, s.into(&a, origin, r))
 	if err != nil {
-		return err
+		for _, id := range missing[:min(len(missing), event.MaxAuth)] {
+			e, err := s.fetchEvent(ctx, origin, r, id)
+			if err != nil {
+				return err
+			}
+			a.auth = append(a.auth, e)
+		}
 	}
 	return s.outliers(ctx, origin, r, a.auth)
 }

@@ -88,6 +88,12 @@ func parseName(s string) (n serverName, err error) {
 	return n, nil
 }
 
+// ValidServer says whether a name can be that of a server. Errors: M_INVALID_PARAM.
+func ValidServer(name string) error {
+	_, err := parseName(name)
+	return err
+}
+
 // hostOf is the host of a server name in small letters, without a port; a name that cannot be read stays as it is.
 func hostOf(server string) string {
 	n, err := parseName(server)

@@ -75,9 +75,7 @@ func (s *Service) transaction(ctx context.Context, origin, txn string, body []by
 		return nil, signalling.InvalidParam("a transaction may hold %d PDUs and %d EDUs", MaxPDUs, MaxEDUs)
 	}
 	s.Keys.Forgive(origin)
-	if s.Alive != nil {
-		s.Alive(origin)
-	}
+	s.out.life(origin)
 	results, err := s.pdus(ctx, origin, in.PDUs)
 	if err != nil {
 		return nil, err
@@ -244,7 +242,7 @@ func (s *Service) place(ctx context.Context, origin, roomID string, events []*ev
 			continue
 		}
 		tried[e.ID()] = true
-		if err := s.fill(ctx, origin, r, e); err != nil {
+		if err := s.fill(ctx, origin, r, e, missing.IDs); err != nil {
 			s.Log.Info("what an event builds on could not be had", "from", origin, "room", roomID, "event", e.ID(), "err", err)
 			results[e.ID()] = signalling.Forbidden("the events that this one builds on could not be had").Because(err)
 			todo = todo[1:]

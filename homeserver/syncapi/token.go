@@ -35,7 +35,12 @@ func (t Token) append(b []byte) []byte {
 
 // ParseToken reads what String wrote; "" is the beginning. The pos of sliding sync is a token too: what names its connection is
 // looked over. Errors: M_INVALID_PARAM.
-func ParseToken(s string) (Token, error) {
+func ParseToken(s string) (Token, error) { return parseToken(s, false) }
+
+// ParseHistoryToken is ParseToken for places in the history of a room: events that came in from other servers may stand below 0.
+func ParseHistoryToken(s string) (Token, error) { return parseToken(s, true) }
+
+func parseToken(s string, below bool) (Token, error) {
 	var t Token
 	if s == "" {
 		return t, nil
@@ -48,7 +53,7 @@ func ParseToken(s string) (Token, error) {
 	}
 	for i, p := range strings.Split(rest, "_") {
 		n, err := strconv.ParseInt(p, 10, 64)
-		if err != nil || n < 0 || p[0] == '+' {
+		if err != nil || n < 0 && (i > 0 || !below) || p[0] == '+' {
 			return t, bad
 		}
 		switch i {
