@@ -9,9 +9,11 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/trunkboard/trunkboard/homeserver/calls"
 	"github.com/trunkboard/trunkboard/homeserver/clientapi"
 	"github.com/trunkboard/trunkboard/sfu"
 	"github.com/trunkboard/trunkboard/sfu/livekit"
@@ -71,8 +73,21 @@ func (c *conference) Sign(t focus.Token) (string, error) {
 // Remove implements focus.Media.
 func (c *conference) Remove(room, identity string) bool { return c.engine.Remove(room, identity) }
 
+// attendance tells the records of calls who is in the SFU.
+type attendance struct{ calls *calls.Groups }
+
+// Arrived implements focus.Attendance.
+func (a attendance) Arrived(m focus.Member, session string, at time.Time) {
+	a.calls.Arrived(m.RoomID, m.SlotID, m.UserID, session, at)
+}
+
+// Departed implements focus.Attendance.
+func (a attendance) Departed(m focus.Member, session string, at time.Time) {
+	a.calls.Departed(m.RoomID, m.SlotID, session, at)
+}
+
 // openFocus makes the token service on top of what knows users and rooms. It is nil where no SFU runs.
-func (a *App) openFocus(knows focus.Homeserver, later matrixrtc.Events, book matrixrtc.Book) *focus.Service {
+func (a *App) openFocus(knows focus.Homeserver, later matrixrtc.Events, book matrixrtc.Book, seen focus.Attendance) *focus.Service {
 	if a.conference == nil || !a.has("focus") {
 		return nil
 	}
@@ -83,7 +98,7 @@ func (a *App) openFocus(knows focus.Homeserver, later matrixrtc.Events, book mat
 		Config: focus.Config{
 			ServerName: a.cfg.ServerName, PublicURL: a.publicURL(), FollowHost: a.cfg.ServerName == "localhost" && a.cfg.PublicURL == "",
 		},
-		Media: a.conference, Homeserver: knows, Leaves: matrixrtc.NewLeaves(later, book, clock, log), Clock: clock, Log: log,
+		Media: a.conference, Homeserver: knows, Attendance: seen, Leaves: matrixrtc.NewLeaves(later, book, clock, log), Clock: clock, Log: log,
 		Limit: func(r *http.Request) error {
 			return allow.Check("requests", clientapi.Address(r, a.cfg.Listen.TrustedProxies))
 		},
@@ -100,7 +115,7 @@ func (a *App) openFocusBeside() {
 		return
 	}
 	other := focus.Beside{ServerName: a.cfg.ServerName, URL: strings.TrimSuffix(a.cfg.SFU.Homeserver, "/"), Client: &http.Client{}}
-	a.openFocus(other, other, nil)
+	a.openFocus(other, other, nil, nil)
 	a.running = append(a.running, component{name: "homeserver elsewhere", close: func() error {
 		other.Client.CloseIdleConnections()
 		return nil

@@ -85,12 +85,15 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	sync := syncapi.New(syncapi.Deps{
 		Store: store, Rooms: room, Keys: keys, Account: withPushRules{acc.ForSync(), rules}, Ignores: acc, Invites: acc, Unread: rules, Presence: here, Clock: clock, Log: a.log.With("part", "sync"), CatchUp: store.CatchUp,
 	})
+	meetings := calls.NewGroups(store, room, clock, a.log.With("part", "calls"), a.meters.registry)
+	a.running = append(a.running, component{name: "group calls", run: meetings.Run})
 	records := calls.New(calls.Deps{
 		Config: calls.Config{RetentionDays: a.cfg.Calls.RetentionDays}, Store: store, Rooms: room, Clock: clock, Log: a.log.With("part", "calls"), Metrics: a.meters.registry,
+		Groups: meetings,
 	})
 	later := delayed.New(store, room, clock, a.log.With("part", "delayed"))
 	a.running = append(a.running, component{name: "delayed events", run: later.Run})
-	groups := a.openFocus(rtc.Home{Accounts: acc, Rooms: room, Later: later}, later, rtc.Book{Store: store})
+	groups := a.openFocus(rtc.Home{Accounts: acc, Rooms: room, Later: later}, later, rtc.Book{Store: store}, attendance{meetings})
 	pushes := a.openPushes(deliver.Deps{Store: store, Rooms: room, Rules: rules, Calls: records, Ignores: acc, Clock: clock})
 	records.OnStopped(pushes.Stopped)
 	visitors := guests.New(room, acc, a.log.With("part", "guests"))
@@ -99,6 +102,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		rules.Observe(pos, notes) // first, so that an event and the count with it go out together
 		sync.Observe(pos, notes)
 		records.Observe(pos, notes)
+		meetings.Observe(pos, notes)
 		visitors.Observe(pos, notes)
 		if groups != nil {
 			rtc.EndMedia(groups, notes)

@@ -31,6 +31,10 @@ type Call struct {
 	Answered   int64  `json:"answered_ts,omitempty"`
 	Ended      int64  `json:"ended_ts,omitempty"`
 	DurationMS int64  `json:"duration_ms"` // from the answer to the end, or until now
+	// Group says that it is a group call: anybody in the room may join. Participants are those who were in it, or are in it now; Answered
+	// is when a second one came.
+	Group        bool     `json:"group,omitempty"`
+	Participants []string `json:"participants,omitempty"`
 }
 
 const (
@@ -129,6 +133,9 @@ func (s *Service) visible(ctx context.Context, user string, c *storage.CallRow) 
 	if c.Own {
 		return true, nil
 	}
+	if c.InviteID == "" {
+		return false, nil // only the SFU saw it: it is of those who took part
+	}
 	room, err := s.Rooms.Room(ctx, c.RoomID)
 	if err != nil {
 		return false, err
@@ -143,7 +150,7 @@ func (s *Service) visible(ctx context.Context, user string, c *storage.CallRow) 
 func seen(user string, c *storage.CallRow) Call {
 	out := Call{
 		CallID: c.CallID, RoomID: c.RoomID, Caller: c.Caller, Callee: c.Callee, Direction: outgoing, Kind: c.Kind, Outcome: c.Outcome,
-		Reason: c.Reason, Started: c.Started, Answered: c.Answered, Ended: c.Ended,
+		Reason: c.Reason, Started: c.Started, Answered: c.Answered, Ended: c.Ended, Group: c.CallRecord.Group(), Participants: c.People,
 	}
 	if out.Callee == "" {
 		out.Callee = c.Invitee
@@ -174,6 +181,9 @@ func (s *Service) InProgress(ctx context.Context, user, roomID string) ([]Call, 
 		}
 	}
 	out := []Call{}
+	if s.Groups != nil {
+		out = append(out, s.Groups.inProgress(user, func(room string) bool { return (roomID == "" || room == roomID) && all[room].Membership == "join" }, now)...)
+	}
 	s.live.mu.RLock()
 	defer s.live.mu.RUnlock()
 	in := func(room string) {

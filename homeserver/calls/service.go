@@ -50,6 +50,7 @@ type Deps struct {
 	Clock   signalling.Clock
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
+	Groups  *Groups // group calls, which InProgress lists too; may be nil
 }
 
 const (

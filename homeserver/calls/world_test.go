@@ -120,7 +120,7 @@ func (n *node) roomWith(visibility string, others ...string) string {
 	}
 	n.clock.Advance(time.Millisecond) // in version 12 the room id is a hash that time goes into
 	id, err := n.rooms.Create(context.Background(), rooms.NewRoom{Version: event.DefaultVersion, Creator: alice, Drafts: []rooms.Draft{
-		member(alice, alice, "join"), state("m.room.power_levels", with{}), state("m.room.join_rules", with{"join_rule": "public"}),
+		member(alice, alice, "join"), state("m.room.power_levels", with{"events": with{"org.matrix.msc3401.call.member": 0}}), state("m.room.join_rules", with{"join_rule": "public"}),
 		state("m.room.history_visibility", with{"history_visibility": visibility}),
 	}})
 	if err != nil {

@@ -35,7 +35,7 @@ type callsAnswer struct {
 //	limit    50, at most 200
 //	state    live: the calls that ring or are talked in, all on one page; ended: the records, which is what a missing state means too
 //
-// Calls in encrypted rooms are not there: the server cannot see them.
+// Calls of two in encrypted rooms are not there: the server cannot see them. Group calls are, if they met on this server's SFU.
 func (a *API) listCalls(r *Request) (any, error) {
 	limit, err := r.IntParam("limit", callsPage, 1, mostCalls)
 	if err != nil {

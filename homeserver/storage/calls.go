@@ -5,6 +5,7 @@ package storage
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 )
 
 // CallRecord is a row of call_records. Times are in milliseconds since 1970.
@@ -24,6 +25,26 @@ type CallRecord struct {
 	Started  int64
 	Answered int64 // 0: never
 	Ended    int64
+	People   []string // everybody who was in a group call; nil for a call of two
+}
+
+// Group says that the record is of a group call.
+func (c *CallRecord) Group() bool { return len(c.People) > 0 }
+
+// list writes names as a JSON list, none as "".
+func list(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	b, _ := json.Marshal(names) // strings
+	return string(b)
+}
+
+func unlist(text string) (names []string, err error) {
+	if text != "" {
+		err = json.Unmarshal([]byte(text), &names)
+	}
+	return names, err
 }
 
 // InsertCall records a call for the history of users. new is false when the call has a record already, which is then left as it is.
@@ -32,9 +53,9 @@ func (tx *Tx) InsertCall(c CallRecord, users []string) (new bool, err error) {
 	if c.Missed {
 		missed = 1
 	}
-	n, err := tx.Exec(`INSERT INTO call_records (id, room_nid, call_id, caller, callee, invitee, invite_id, kind, outcome, missed, reason, started_ts, answered_ts, ended_ts)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT (room_nid, call_id, caller) DO NOTHING`,
-		c.ID, c.RoomNID, c.CallID, c.Caller, c.Callee, c.Invitee, c.InviteID, c.Kind, c.Outcome, missed, c.Reason, c.Started, c.Answered, c.Ended)
+	n, err := tx.Exec(`INSERT INTO call_records (id, room_nid, call_id, caller, callee, invitee, invite_id, kind, outcome, missed, reason, started_ts, answered_ts, ended_ts, participants)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT (room_nid, call_id, caller) DO NOTHING`,
+		c.ID, c.RoomNID, c.CallID, c.Caller, c.Callee, c.Invitee, c.InviteID, c.Kind, c.Outcome, missed, c.Reason, c.Started, c.Answered, c.Ended, list(c.People))
 	if err != nil || n == 0 {
 		return false, err
 	}
@@ -64,11 +85,11 @@ type CallRow struct {
 }
 
 const (
-	callColumns = `c.id, c.room_nid, c.call_id, c.caller, c.callee, c.invitee, c.invite_id, c.kind, c.outcome, c.missed, c.reason, c.started_ts, c.answered_ts, c.ended_ts`
+	callColumns = `c.id, c.room_nid, c.call_id, c.caller, c.callee, c.invitee, c.invite_id, c.kind, c.outcome, c.missed, c.reason, c.started_ts, c.answered_ts, c.ended_ts, c.participants`
 	callWanted  = ` AND (CAST($2 AS BIGINT) = 0 OR c.room_nid = CAST($2 AS BIGINT)) AND (CAST($3 AS TEXT) = '' OR (CASE WHEN c.missed = 1 AND c.caller <> $1 THEN 'missed' ELSE c.outcome END) = CAST($3 AS TEXT)) `
 	callsOwn    = `SELECT ` + callColumns + `, 1 AS own FROM call_parties p JOIN call_records c ON c.id = p.id WHERE p.user_id = $1` + callWanted
 	callsRoom   = `SELECT ` + callColumns + `, 0 AS own FROM memberships m JOIN call_records c ON c.room_nid = m.room_nid WHERE m.user_id = $1 AND m.membership = 'join' AND c.invitee = ''` + callWanted
-	callsPick   = `SELECT c.id, c.room_nid, r.room_id, c.call_id, c.caller, c.callee, c.invitee, c.invite_id, c.kind, c.outcome, c.missed, c.reason, c.started_ts, c.answered_ts, c.ended_ts, c.own FROM (`
+	callsPick   = `SELECT c.id, c.room_nid, r.room_id, c.call_id, c.caller, c.callee, c.invitee, c.invite_id, c.kind, c.outcome, c.missed, c.reason, c.started_ts, c.answered_ts, c.ended_ts, c.participants, c.own FROM (`
 	callsDown   = callsPick +
 		`SELECT * FROM (` + callsOwn + `AND (p.started_ts, p.id) < ($4, $5) ORDER BY p.started_ts DESC, p.id DESC LIMIT $6) a UNION ALL ` +
 		`SELECT * FROM (` + callsRoom + `AND (c.started_ts, c.id) < ($4, $5) ORDER BY c.started_ts DESC, c.id DESC LIMIT $6) b` +
@@ -88,7 +109,12 @@ func (s *Store) Calls(ctx context.Context, q CallQuery) (out []CallRow, err erro
 	err = s.rows(ctx, func(r *sql.Rows) error {
 		var c CallRow
 		var missed, own int64
-		if err := r.Scan(&c.ID, &c.RoomNID, &c.RoomID, &c.CallID, &c.Caller, &c.Callee, &c.Invitee, &c.InviteID, &c.Kind, &c.Outcome, &missed, &c.Reason, &c.Started, &c.Answered, &c.Ended, &own); err != nil {
+		var people string
+		if err := r.Scan(&c.ID, &c.RoomNID, &c.RoomID, &c.CallID, &c.Caller, &c.Callee, &c.Invitee, &c.InviteID, &c.Kind, &c.Outcome, &missed, &c.Reason, &c.Started, &c.Answered, &c.Ended, &people, &own); err != nil {
+			return err
+		}
+		var err error
+		if c.People, err = unlist(people); err != nil {
 			return err
 		}
 		c.Missed, c.Own = missed != 0, own != 0

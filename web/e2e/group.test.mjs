@@ -80,6 +80,7 @@ for (const mode of (process.env.TRUNKBOARD_RTC_MODES ?? 'compatibility').split('
     it('a screen is shown to everybody, until it is not', async () => {
       await ann.at('incall_screenshare').click();
       await Promise.all([ben.shows(4), cem.shows(4)]);
+      await Promise.all([ben.sees(3), cem.sees(3)]);
       await shot(ben, 'screen');
       await ann.at('incall_screenshare').click();
       await Promise.all([ben.shows(3), cem.shows(3)]);
