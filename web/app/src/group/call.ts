@@ -14,6 +14,8 @@ const DEVICE_MUTE = 'io.element.device_mute';
 /** How long the widget has for saying goodbye, in milliseconds. */
 const FAREWELL_MS = 3000;
 
+const MOST_FED = 1000;
+
 export interface GroupCallEvents {
   onJoined: () => void;
   /** The person has hung up, or the widget is done. */
@@ -30,6 +32,8 @@ export class GroupCall {
   private readonly events: GroupCallEvents;
   private api: ClientWidgetApi | null = null;
   private over = false;
+  /** Ids of the events that the widget has, the newest ones. */
+  private readonly fed = new Set<string>();
 
   constructor(client: MatrixClient, media: MediaLoader, place: Omit<GroupCallPlace, 'widgetId' | 'userId' | 'deviceId' | 'baseUrl'>, events: GroupCallEvents) {
     this.client = client;
@@ -115,7 +119,11 @@ export class GroupCall {
   };
 
   private feed(event: MatrixEvent): void {
-    if (event.isBeingDecrypted() || event.isDecryptionFailure()) return;
+    const id = event.getId() ?? '';
+    if (event.isBeingDecrypted() || event.isDecryptionFailure() || this.fed.has(id)) return;
+    // A sticky event comes by the timeline, decrypted, and as sticky: once is enough.
+    this.fed.add(id);
+    if (this.fed.size > MOST_FED) this.fed.delete(this.fed.values().next().value!);
     this.api?.feedEvent(widgetEvent(event)).catch(() => {});
   }
 }
