@@ -48,6 +48,8 @@ type Config struct {
 	Realm string
 	// Realms are further realms, which clients are led to by their ORIGIN.
 	Realms []Realm
+	// OAuth lets clients in with tokens of an authorisation server.
+	OAuth OAuth
 	// StaleNonce is how long a nonce is good for. Default 1 h, at least 1 min.
 	StaleNonce time.Duration
 	// DefaultLifetime and MaxLifetime of an allocation. Default 10 min and 1 h (RFC 8656, section 3.2).

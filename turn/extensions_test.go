@@ -12,6 +12,7 @@ import (
 
 	"github.com/pion/stun/v4"
 
+	"github.com/trunkboard/trunkboard/turn/relay"
 	"github.com/trunkboard/trunkboard/turn/stunmsg"
 )
 
@@ -469,4 +470,61 @@ func TestAProxysWordCountsOnlyIfItIsTrusted(t *testing.T) {
 			t.Errorf("anybody may say who it is: %x", p)
 		}
 	}
+}
+
+func TestTheClientHearsOfICMPErrorsButNotOfAStorm(t *testing.T) {
+	cfg := testConfig()
+	cfg.Engine = "linux"
+	s := start(t, cfg)
+	closed, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer := closed.LocalAddr().(*net.UDPAddr).AddrPort()
+	closed.Close()
+	c := s.raw(t, "udp")
+	if code := c.allocate(); code != 0 {
+		t.Fatal(code)
+	}
+	if code := c.permit(peer); code != 0 {
+		t.Fatal(code)
+	}
+	c.sendTo(peer, "anybody?")
+	p, err := c.read(5 * time.Second)
+	m := &stun.Message{Raw: p}
+	if err != nil || m.Decode() != nil || m.Type != stun.NewType(stun.MethodData, stun.ClassIndication) {
+		t.Fatalf("%x, %v", p, err)
+	}
+	v, _ := m.Get(0x8004)
+	if want := []byte{0, 0, 3 << 1, 3, 0, 0, 0, 0}; string(v) != string(want) { // destination unreachable, port unreachable
+		t.Errorf("ICMP %x, want %x", v, want)
+	}
+	from, ok := stunmsg.XORAddress(func() []byte { v, _ := m.Get(stun.AttrXORPeerAddress); return v }(), m.TransactionID[:])
+	if !ok || from != peer {
+		t.Errorf("about %v, want %v", from, peer)
+	}
+	// A packet after an error goes out as if there had been none.
+	alive := echo(t)
+	if code := c.bind(0x4000, alive); code != 0 {
+		t.Fatal(code)
+	}
+	heard := 0
+	for range 200 {
+		c.sendTo(peer, "anybody?")
+	}
+	c.write([]byte{0x40, 0, 0, 4, 'e', 'c', 'h', 'o'})
+	for {
+		p, err := c.read(5 * time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p[0] == 0x40 {
+			break
+		}
+		heard++
+	}
+	if heard > 3*10 { // ten a second
+		t.Errorf("%d errors were passed on", heard)
+	}
+	eventually(t, "the others are counted", func() bool { return s.plane.Counts.Dropped[relay.DropICMP].Load() > 0 })
 }

@@ -4,6 +4,7 @@ package turn
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/pion/stun/v4"
 
@@ -63,8 +64,9 @@ type handler struct {
 
 	fingerprint bool // the request had one
 	key         []byte
-	realm       *realm // that it is about
-	moved       []byte // the new MOBILITY-TICKET of an allocation that the request has moved
+	realm       *realm    // that it is about
+	until       time.Time // the end of the token that it brings; else zero
+	moved       []byte    // the new MOBILITY-TICKET of an allocation that the request has moved
 }
 
 func newHandler(s *Server) *handler { return &handler{s: s} }
@@ -96,7 +98,7 @@ func (h *handler) handle(p []byte, c *client) {
 		return
 	}
 	h.req.Raw = p[:len(p):len(p)] // the integrity check appends to it, and behind p lies the next frame
-	h.key, h.moved, h.realm = nil, nil, h.s.own
+	h.key, h.moved, h.realm, h.until = nil, nil, h.s.own, time.Time{}
 	if h.req.Decode() != nil {
 		return
 	}
@@ -201,6 +203,14 @@ func (h *handler) authenticate(c *client, a *allocation) (caller, bool) {
 		return caller{}, false
 	}
 	h.realm = who.realm
+	if s.oauth != nil && h.req.Contains(attrAccessToken) {
+		if id, key, ok := h.byToken(who.username); ok {
+			who.identity, who.key = id, key
+			return who, true
+		}
+		h.refuseStranger(c, 401, true)
+		return caller{}, false
+	}
 	if a != nil && who.username == a.username && who.realm == a.realm {
 		// A live allocation outlives its credential: calls do not end when the time to begin one does. Revoking ends both.
 		if stun.MessageIntegrity(a.key).Check(&h.req) == nil {
@@ -248,6 +258,9 @@ func (h *handler) refuseStranger(c *client, code int, challenge bool) {
 		h.out.Add(stun.AttrRealm, []byte(h.realm.Name))
 		nonce := h.s.nonces.make(now, c.remote, c.transport)
 		h.out.Add(stun.AttrNonce, nonce[:])
+		if h.s.oauth != nil {
+			h.out.Add(attrThirdParty, []byte(h.s.oauth.server))
+		}
 	}
 	c.send(h.out.Raw)
 }
@@ -319,6 +332,10 @@ func (h *handler) unknownAttributes() (out stun.UnknownAttributes) {
 		case stun.AttrUsername, stun.AttrMessageIntegrity, stun.AttrMessageIntegritySHA256, stun.AttrRealm, stun.AttrNonce,
 			stun.AttrChannelNumber, stun.AttrLifetime, stun.AttrXORPeerAddress, stun.AttrData, stun.AttrRequestedAddressFamily,
 			stun.AttrEvenPort, stun.AttrRequestedTransport, stun.AttrReservationToken, stun.AttrConnectionID:
+		case attrAccessToken:
+			if h.s.oauth == nil {
+				out = append(out, a.Type)
+			}
 		case stun.AttrDontFragment:
 			if !relay.CanSendWhole {
 				out = append(out, a.Type)

@@ -53,6 +53,7 @@ var refusalCodes = map[int]refusal{
 type counts struct {
 	allocated atomic.Uint64
 	bindings  atomic.Uint64
+	tokens    atomic.Uint64 // requests that came with a good token
 	moved     atomic.Uint64 // allocations whose client came back from another address
 	bound     atomic.Uint64 // connections joined with a peer's
 	refusals  [refusals]atomic.Uint64

@@ -16,15 +16,18 @@ import (
 
 // lifetime reads LIFETIME and brings it between the default and the longest one (RFC 8656, section 7.2).
 func (h *handler) lifetime() (time.Duration, bool) {
-	v, err := h.req.Get(stun.AttrLifetime)
-	if err != nil {
-		return h.s.cfg.DefaultLifetime, true
+	lifetime := h.s.cfg.DefaultLifetime
+	if v, err := h.req.Get(stun.AttrLifetime); err == nil {
+		if len(v) != 4 {
+			return 0, false
+		}
+		asked := time.Duration(binary.BigEndian.Uint32(v)) * time.Second
+		lifetime = min(max(asked, lifetime), h.s.cfg.MaxLifetime)
 	}
-	if len(v) != 4 {
-		return 0, false
+	if !h.until.IsZero() { // not longer than the token (RFC 7635, section 4.1.1)
+		lifetime = max(min(lifetime, h.until.Sub(h.s.cfg.Clock.Now()).Truncate(time.Second)), time.Second)
 	}
-	asked := time.Duration(binary.BigEndian.Uint32(v)) * time.Second
-	return min(max(asked, h.s.cfg.DefaultLifetime), h.s.cfg.MaxLifetime), true
+	return lifetime, true
 }
 
 // refresh answers a Refresh request (RFC 8656, section 8.2; RFC 8016, section 3.2). With REQUESTED-ADDRESS-FAMILY it is about one of the

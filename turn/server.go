@@ -48,6 +48,7 @@ type Server struct {
 	byOrigin  map[string]*realm
 	bandwidth *relay.Bandwidth // of all allocations
 
+	oauth        *oauth // nil: none
 	nonces       *nonces
 	unauthorized *limiter
 	bindings     *limiter
@@ -132,6 +133,10 @@ func New(cfg Config, creds *Credentials, log *slog.Logger, reg prometheus.Regist
 		i := familyIndex(local)
 		s.ports[i] = append(s.ports[i], relay.NewPorts(plane, local, cfg.MinPort, cfg.MaxPort))
 		s.tcpPorts[i] = append(s.tcpPorts[i], relay.NewPorts(plane, local, cfg.MinPort, cfg.MaxPort))
+	}
+	if s.oauth, err = newOAuth(cfg.OAuth); err != nil {
+		plane.Close()
+		return nil, err
 	}
 	s.own, s.realms, s.byOrigin = newRealms(cfg)
 	s.peers = newPeerRule(cfg, s.ports, hostAddrs())

@@ -31,6 +31,10 @@ func TestCoturnsClientRunsAgainstUs(t *testing.T) {
 	cfg := testConfig()
 	cfg.LegacyChannels, cfg.TLS, cfg.ListenTLS = true, certificate(t), []string{"127.0.0.1:0"}
 	cfg.Mobility, cfg.TCPRelays, cfg.ListenDTLS = true, true, []string{"127.0.0.1:0"}
+	// The keys that the client has built in.
+	cfg.OAuth = OAuth{Server: "crinna.org", Keys: map[string][]byte{
+		"north": []byte("01234567890123456789012345678901"), "union": []byte("1234567890123456"), "oldempire": []byte("12345678901234567890123456789012"),
+	}}
 	cfg.Relays = append(cfg.Relays, RelayAddress{Local: netip.IPv6Loopback()})
 	cfg.Allow = append(cfg.Allow, netip.MustParsePrefix("::1/128"))
 	s := start(t, cfg)
@@ -86,6 +90,7 @@ func TestCoturnsClientRunsAgainstUs(t *testing.T) {
 		{"TLS, TCP relays", append([]string{"-X", "-T"}, secure...), overTLS, func(s *testServer, _ string) bool { return s.counts.bound.Load() > 0 }},
 		{"DTLS, channels", append([]string{"-X"}, secure...), dtls, nil},
 		{"DTLS on the plain port, Send", append([]string{"-X", "-s"}, secure...), udp, nil},
+		{"UDP, OAuth", []string{"-X", "-J"}, udp, func(s *testServer, _ string) bool { return s.counts.tokens.Load() > 0 }},
 		// Rows in which the client does not end with all packets back; it says the same of coturn's own server.
 		{"UDP, negative", []string{"-X", "-N"}, udp, func(_ *testServer, out string) bool { return strings.Contains(out, "channel bind: error 400") }},
 		{"TCP relays, passive", []string{"-X", "-P"}, tcp, func(s *testServer, out string) bool {

@@ -3,9 +3,11 @@
 package main
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 
@@ -49,6 +51,13 @@ func relayOption(cfg *turn.Config, words []string) error {
 		return errors.Join(want(1, 1), bandwidth(values, &cfg.Bandwidth))
 	case "user_bandwidth":
 		return errors.Join(want(1, 1), bandwidth(values, &cfg.UserBandwidth))
+	case "oauth":
+		if err := want(2, 2); err != nil {
+			return err
+		}
+		keys, err := oauthKeys(values[1])
+		cfg.OAuth = turn.OAuth{Server: values[0], Keys: keys}
+		return err
 	case "realm":
 		if err := want(1, 64); err != nil {
 			return err
@@ -62,7 +71,34 @@ func relayOption(cfg *turn.Config, words []string) error {
 		cfg.Realms = append(cfg.Realms, r)
 		return nil
 	}
-	return errors.New("no such option; there are tcp_relays, discovery, alternate, proxy, bandwidth, user_bandwidth, realm")
+	return errors.New("no such option; there are tcp_relays, discovery, alternate, proxy, bandwidth, user_bandwidth, oauth, realm")
+}
+
+// oauthKeys reads the keys shared with an authorisation server: a file, for they are secrets, of lines of a kid and its key in base64.
+func oauthKeys(file string) (map[string][]byte, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	keys := make(map[string][]byte)
+	for line := range strings.Lines(string(text)) {
+		words := strings.Fields(line)
+		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
+			continue
+		}
+		if len(words) != 2 {
+			return nil, fmt.Errorf("%s: want lines of a kid and a key", file)
+		}
+		key, err := base64.StdEncoding.DecodeString(words[1])
+		if err != nil {
+			return nil, fmt.Errorf("%s: the key of %s: %w", file, words[0], err)
+		}
+		keys[words[0]] = key
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("%s: no key", file)
+	}
+	return keys, nil
 }
 
 func realmOption(r *turn.Realm, text string) (err error) {

@@ -4,6 +4,8 @@ package main
 
 import (
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -14,12 +16,17 @@ import (
 
 func TestRelayOptionsAreReadAsTheSettingsFileSays(t *testing.T) {
 	var got turn.Config
+	file := filepath.Join(t.TempDir(), "keys")
+	if err := os.WriteFile(file, []byte("# shared with auth.example\nnorth MDEyMzQ1Njc4OTAxMjM0NQ==\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	err := relayOptions(&got, []string{
 		"tcp_relays", "discovery 192.0.2.1:3478 192.0.2.2:3479", "alternate 192.0.2.9:3478", "proxy 10.0.0.0/8 192.168.0.1/32",
-		"bandwidth 100MiB", "user_bandwidth 2MiB", "realm red origin=https://red.example allocations=100 user_allocations=2 bandwidth=10MiB",
+		"oauth turn.example " + file, "bandwidth 100MiB", "user_bandwidth 2MiB", "realm red origin=https://red.example allocations=100 user_allocations=2 bandwidth=10MiB",
 	})
 	want := turn.Config{
 		TCPRelays:      true,
+		OAuth:          turn.OAuth{Server: "turn.example", Keys: map[string][]byte{"north": []byte("0123456789012345")}},
 		Discovery:      []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:3478"), netip.MustParseAddrPort("192.0.2.2:3479")},
 		Alternates:     []netip.AddrPort{netip.MustParseAddrPort("192.0.2.9:3478")},
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.168.0.1/32")},
@@ -29,7 +36,7 @@ func TestRelayOptionsAreReadAsTheSettingsFileSays(t *testing.T) {
 	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" || err != nil {
 		t.Errorf("%v\n%s", err, d)
 	}
-	for _, bad := range []string{"", "tcp_relay", "tcp_relays yes", "discovery 192.0.2.1:3478", "alternate host:1", "proxy 10.0.0.0", "bandwidth", "bandwidth fast", "realm", "realm red origin", "realm red colour=red", "realm red allocations=x"} {
+	for _, bad := range []string{"", "tcp_relay", "tcp_relays yes", "discovery 192.0.2.1:3478", "alternate host:1", "proxy 10.0.0.0", "bandwidth", "bandwidth fast", "oauth x", "oauth x /nowhere", "realm", "realm red origin", "realm red colour=red", "realm red allocations=x"} {
 		if err := relayOptions(new(turn.Config), []string{bad}); err == nil || !strings.Contains(err.Error(), "turn.options") {
 			t.Errorf("%q: %v", bad, err)
 		}

@@ -150,6 +150,9 @@ func (x *loop) run() {
 				continue
 			}
 			if s := x.sockets[e.Fd]; s != nil {
+				if e.Events&unix.EPOLLERR != 0 && s.heard != nil {
+					s.readErrors()
+				}
 				x.drain(s)
 			}
 		}

@@ -82,6 +82,9 @@ type view struct {
 type Relay struct {
 	Socket  Socket
 	session *Session
+
+	second int64 // of the latest ICMP error, and how many of it the client was told of; the loop's
+	told   int
 }
 
 // Session is the data plane's side of an allocation. Limits bound its tables.
@@ -355,7 +358,12 @@ func (s *Session) FromStream(b *Batch, frames [][]byte) {
 
 // Serve relays what peers send until the session is closed; it returns at once, and calls freed when the socket has been freed. near
 // is the socket that the client sends to, if that is one of ours.
-func (r *Relay) Serve(freed func(), near Socket) { r.Socket.Serve(r.fromPeers, freed, near) }
+func (r *Relay) Serve(freed func(), near Socket) {
+	if w, ok := r.Socket.(interface{ watchErrors(func(ICMP)) }); ok {
+		w.watchErrors(r.icmp)
+	}
+	r.Socket.Serve(r.fromPeers, freed, near)
+}
 
 // fromPeers puts the header of ChannelData or of a Data indication in front of each packet, where it lies, and hands all of
 // them to the client's sink.

@@ -30,6 +30,7 @@ type batched struct {
 	slot   int // in loop.sockets, or one of the values below; the loop's
 	handle func(*Batch)
 	freed  func()
+	heard  func(ICMP) // nil: errors are not asked for
 
 	fragment sync.Mutex // held while the socket's Don't Fragment option is not as usual
 
@@ -203,9 +204,14 @@ func (s *batched) Send(p []byte, to netip.AddrPort, whole bool) bool {
 	}
 	var name unix.RawSockaddrInet6
 	n := putAddress(&name, to, s.six)
+	again := false
 	for {
 		_, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
 			unix.MSG_DONTWAIT, uintptr(unsafe.Pointer(&name)), uintptr(n))
+		if delayed(e) && !again {
+			again = true
+			continue
+		}
 		if e != unix.EINTR {
 			return e == 0
 		}
@@ -220,6 +226,7 @@ func (s *batched) SendRun(b *Batch, frames [][]byte, to netip.AddrPort) (sent in
 	defer s.done()
 	x := &b.sys
 	size := putAddress(&x.txName, to, s.six)
+	again := false
 	for len(frames) > 0 {
 		k := x.fill(frames, size, s.segment.Load())
 		e := x.transmit(s.fd)
@@ -235,6 +242,8 @@ func (s *batched) SendRun(b *Batch, frames [][]byte, to netip.AddrPort) (sent in
 			// The route has no checksum offload (EIO), or the segments are longer than its MTU (EINVAL, EMSGSIZE): without from now on.
 			s.segment.Store(false)
 		case e == unix.EINTR:
+		case delayed(e) && !again:
+			again = true
 		case e == unix.EAGAIN || e == unix.ENOBUFS:
 			return sent // full: the rest is lost
 		default: // this message cannot be sent (no route, refused by a firewall, too long); the others may

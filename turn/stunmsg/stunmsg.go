@@ -114,6 +114,7 @@ const (
 	attrXORPeer     = 0x0012
 	attrData        = 0x0013
 	attrFingerprint = 0x8028
+	attrICMP        = 0x8004 // RFC 8656, section 18.13
 	attrErrorCode   = 0x0009
 	attrUnknown     = 0x000A
 
@@ -317,4 +318,16 @@ func PutDataIndication(buf []byte, at, n int, peer netip.AddrPort, transaction *
 	head = append(head, 0, attrData)
 	_ = binary.BigEndian.AppendUint16(head, uint16(n))
 	return start, end
+}
+
+// AppendICMPIndication appends a Data indication that tells of an ICMP error instead of bringing data (RFC 8656, sections 11.6 and 18.13).
+func AppendICMPIndication(dst []byte, peer netip.AddrPort, typ, code uint8, data uint32, transaction *[12]byte) []byte {
+	start := len(dst)
+	dst = appendHeader(dst, typeDataIndication, transaction[:])
+	dst = AppendXORAddress(dst, attrXORPeer, peer, transaction[:])
+	dst = append(dst, attrICMP>>8, attrICMP&0xff, 0, 8, 0, 0)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(typ)<<9|uint16(code))
+	dst = binary.BigEndian.AppendUint32(dst, data)
+	binary.BigEndian.PutUint16(dst[start+2:], uint16(len(dst)-start-HeaderSize))
+	return dst
 }
