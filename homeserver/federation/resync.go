@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/trunkboard/trunkboard/homeserver/event"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 )
@@ -83,5 +84,36 @@ func (s *Service) resyncFrom(ctx context.Context, server string, r *rooms.Room, 
 	if err := s.Client.Stream(ctx, Ask{Server: server, Path: "/_matrix/federation/v1/state/" + where, Timeout: resyncTime}, s.into(&a, server, r)); err != nil {
 		return err
 	}
-	return s.Rooms.CompleteState(ctx, r.ID, joinID, s.verified(ctx, server, a.pdus), s.verified(ctx, server, a.auth))
+	pdus, err := s.verifiedNew(ctx, server, r, a.pdus)
+	if err != nil {
+		return err
+	}
+	auth, err := s.verifiedNew(ctx, server, r, a.auth)
+	if err != nil {
+		return err
+	}
+	return s.Rooms.CompleteState(ctx, r.ID, joinID, pdus, auth)
+}
+
+// verifiedNew is verified for events of which many are here already. From room version 3 on an event that has the id of one that was
+// checked before is that event.
+func (s *Service) verifiedNew(ctx context.Context, server string, r *rooms.Room, events []*event.Event) ([]*event.Event, error) {
+	if r.Version == "1" || r.Version == "2" {
+		return s.verified(ctx, server, events), nil
+	}
+	ids := make([]string, len(events))
+	for i, e := range events {
+		ids[i] = e.ID()
+	}
+	unknown, err := s.Rooms.Unknown(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	fresh := make(map[string]bool, len(unknown))
+	for _, id := range unknown {
+		fresh[id] = true
+	}
+	isNew := func(e *event.Event) bool { return fresh[e.ID()] }
+	news := slices.DeleteFunc(slices.Clone(events), func(e *event.Event) bool { return !isNew(e) })
+	return append(slices.DeleteFunc(events, isNew), s.verified(ctx, server, news)...), nil
 }

@@ -108,11 +108,15 @@ func (r *Room) complete(ctx context.Context, joinID string, state, auth []*event
 			for _, e := range f.now {
 				r.s.keep(e)
 			}
-			r.partial.Store(nil)
-			r.s.whole(r.ID)
 		})
 		return tx.DeletePartialRoom(r.NID)
-	}, head, func(err error) { done <- err })
+	}, head, func(err error) {
+		if err == nil { // the head is the new one by now
+			r.partial.Store(nil)
+			r.s.whole(r.ID)
+		}
+		done <- err
+	})
 	return err == nil, err
 }
 
