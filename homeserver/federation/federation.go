@@ -49,6 +49,7 @@ type Deps struct {
 	DNS    DNS // nil: the system's resolver
 
 	Exists func(ctx context.Context, user string) (bool, error) // whether a local user may be invited; nil: everybody
+	Alive  func(server string)                                  // told of servers that show life; may be nil
 }
 
 // Service is federation of one server.
@@ -62,7 +63,6 @@ type Service struct {
 	txns     singleflight.Group // by origin and transaction id
 	filling  singleflight.Group // by room and missing events
 	lanes    *lanes
-	out      *sender
 	edus     map[string]EDUHandler
 	partial  chan struct{} // a room was joined without its whole state
 }
@@ -74,8 +74,6 @@ func New(d Deps) *Service {
 	}
 	s := &Service{Deps: d, server: d.Rooms.Server(), edus: map[string]EDUHandler{}, partial: make(chan struct{}, 1)}
 	s.lanes = newLanes(func(ctx context.Context, j *job) { j.results, j.failed = s.place(ctx, j.origin, j.room, j.events) })
-	s.out = newSender(s)
-	d.Store.OnOutbox(s.out.notify)
 	s.Client = newClient(d, s.Permits)
 	s.Keys = newKeys(d, s.Client)
 	return s
@@ -91,10 +89,6 @@ const (
 func (s *Service) Run(ctx context.Context) error {
 	defer s.Client.close()
 	defer s.lanes.close()
-	defer s.out.close()
-	if err := s.out.start(ctx); err != nil {
-		return err
-	}
 	var work sync.WaitGroup
 	defer work.Wait()
 	work.Go(func() { s.resyncs(ctx) })

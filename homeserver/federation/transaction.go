@@ -75,7 +75,9 @@ func (s *Service) transaction(ctx context.Context, origin, txn string, body []by
 		return nil, signalling.InvalidParam("a transaction may hold %d PDUs and %d EDUs", MaxPDUs, MaxEDUs)
 	}
 	s.Keys.Forgive(origin)
-	s.out.life(origin)
+	if s.Alive != nil {
+		s.Alive(origin)
+	}
 	results, err := s.pdus(ctx, origin, in.PDUs)
 	if err != nil {
 		return nil, err

@@ -413,9 +413,6 @@ func (tx *Tx) InsertOutbox(destination, kind string, seq, eventNID int64, payloa
 	if payload == nil {
 		payload = []byte{}
 	}
-	if f := tx.w.outbox.Load(); f != nil {
-		tx.After(func() { (*f)(destination) })
-	}
 	_, err := tx.Exec(`INSERT INTO outbox (destination, seq, kind, event_nid, payload) VALUES ($1, $2, $3, $4, $5)`, destination, seq, kind, eventNID, payload)
 	return err
 }

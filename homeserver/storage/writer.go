@@ -39,7 +39,6 @@ type writer struct {
 
 	observe atomic.Pointer[func(int64, []Note)]
 	share   atomic.Pointer[sharing] // nil on a node that is alone
-	outbox  atomic.Pointer[func(string)]
 
 	mu     sync.RWMutex // guards closed against a send on a closed queue
 	closed bool
