@@ -3,9 +3,7 @@
 package clientapi
 
 import (
-	"encoding/json"
 	"math"
-	"strconv"
 
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/signalling"
@@ -44,100 +42,6 @@ func (a *API) summary(r *Request) (any, error) {
 		err = signalling.NotFound("there is no such room, or you may not know of it")
 	}
 	return s, err
-}
-
-// Bounds of one walk through a space.
-const (
-	maxHierarchyDepth = 10
-	maxHierarchyPage  = 50
-	maxHierarchyRooms = 2000
-)
-
-// spaceRoom is a room of a space as clients see it.
-type spaceRoom struct {
-	*rooms.Summary
-	Children []json.RawMessage `json:"children_state"`
-}
-
-func (a *API) hierarchy(r *Request) (any, error) {
-	suggested, err := r.BoolParam("suggested_only", false)
-	if err != nil {
-		return nil, err
-	}
-	limit, err := r.IntParam("limit", maxHierarchyPage, 1, maxHierarchyPage)
-	if err != nil {
-		return nil, err
-	}
-	depth, err := r.IntParam("max_depth", maxHierarchyDepth, 0, maxHierarchyDepth)
-	if err != nil {
-		return nil, err
-	}
-	start := 0
-	if s := r.Param("from"); s != "" {
-		if start, err = strconv.Atoi(s); err != nil || start < 0 {
-			return nil, signalling.InvalidParam("from is not a token that this server gave out")
-		}
-	}
-	root := r.PathValue("room")
-	if _, err := a.Rooms.Summarise(r.Context(), root, r.UserID); err != nil {
-		if err == rooms.ErrNoRoom {
-			err = signalling.Forbidden("you may not see this space")
-		}
-		return nil, err
-	}
-	type stop struct {
-		id    string
-		depth int64
-	}
-	out := []spaceRoom{}
-	seen := map[string]bool{root: true}
-	at := 0
-	for todo := []stop{{root, 0}}; len(todo) > 0 && at < maxHierarchyRooms; {
-		next := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		s, err := a.Rooms.Summarise(r.Context(), next.id, r.UserID)
-		if err != nil {
-			if signalling.AsError(err).Status >= 500 {
-				return nil, err
-			}
-			continue // not known here, or not to be known
-		}
-		x := spaceRoom{Summary: s, Children: []json.RawMessage{}}
-		if s.Type != nil && *s.Type == "m.space" {
-			room, err := a.Rooms.Room(r.Context(), next.id)
-			if err != nil {
-				return nil, err
-			}
-			children, err := room.SpaceChildren(r.Context())
-			if err != nil {
-				return nil, err
-			}
-			for i := len(children) - 1; i >= 0; i-- { // the first is walked first
-				if c := children[i]; (!suggested || c.Suggested) && next.depth < depth && !seen[c.ID] {
-					seen[c.ID] = true
-					todo = append(todo, stop{c.ID, next.depth + 1})
-				}
-			}
-			for _, c := range children {
-				if suggested && !c.Suggested {
-					continue
-				}
-				e, err := json.Marshal(map[string]any{"type": "m.space.child", "state_key": c.ID, "sender": c.Event.Sender(), "origin_server_ts": c.Event.OriginTS(), "content": json.RawMessage(c.Event.Content())})
-				if err != nil {
-					return nil, err
-				}
-				x.Children = append(x.Children, e)
-			}
-		}
-		if at++; at <= start {
-			continue
-		}
-		if len(out) == int(limit) {
-			return map[string]any{"rooms": out, "next_batch": strconv.Itoa(start + len(out))}, nil
-		}
-		out = append(out, x)
-	}
-	return map[string]any{"rooms": out}, nil
 }
 
 func (a *API) eventAt(r *Request) (any, error) {
