@@ -134,6 +134,7 @@ func (h *handler) handle(p []byte, c *client) {
 	if !ok {
 		return
 	}
+	h.dropUnsealed()
 	if unknown := h.unknownAttributes(); len(unknown) > 0 {
 		h.begin(stun.ClassErrorResponse)
 		h.errorCode(420, "Unknown Attribute")
@@ -159,6 +160,17 @@ func (h *handler) handle(p []byte, c *client) {
 		}
 	}
 	answer(c, a, who)
+}
+
+// dropUnsealed forgets attributes that stand behind MESSAGE-INTEGRITY, which anybody on the way may have appended (RFC 8489, section
+// 14.5).
+func (h *handler) dropUnsealed() {
+	for i, a := range h.req.Attributes {
+		if a.Type == stun.AttrMessageIntegrity {
+			h.req.Attributes = h.req.Attributes[:i+1]
+			return
+		}
+	}
 }
 
 // caller is who has sent an authenticated request.

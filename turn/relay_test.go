@@ -59,10 +59,16 @@ func TestRelayingAllocatesNothing(t *testing.T) {
 	}
 }
 
-// cycles is how often the leak test allocates and frees.
-const cycles = 10000
+func TestAllocatingAndFreeingLeaksNoPortAndNoDescriptor(t *testing.T) { allocateAndFree(t, 10000) }
 
-func TestAllocatingAndFreeingLeaksNoPortAndNoDescriptor(t *testing.T) {
+func TestLongAllocatingAndFreeingLeaksNothingInAHundredThousandCycles(t *testing.T) {
+	if os.Getenv("TRUNKBOARD_TEST_LONG") == "" {
+		t.Skip("TRUNKBOARD_TEST_LONG is not set")
+	}
+	allocateAndFree(t, 100000)
+}
+
+func allocateAndFree(t *testing.T, cycles int) {
 	cfg := testConfig()
 	cfg.MinPort, cfg.MaxPort = 50000, 50999 // ten cycles for each port
 	s := start(t, cfg)
