@@ -74,6 +74,7 @@ type Service struct {
 	read        map[string]time.Time // users whose counts may have changed, and when to look
 	stopped     map[ringID]struct{}  // calls that do not ring any more
 	users       map[string][]*pusher // replaced, never changed
+	ready       bool                 // users are those of the store
 	rings       map[ringID]time.Time // what rings, and until when
 	results     []result             // of lanes
 
@@ -134,6 +135,9 @@ func (s *Service) Observe(pos int64, notes []storage.Note) {
 			c, ok := n.Value.(*rooms.Committed)
 			if !ok || c.Stored.Status != storage.StatusOK || c.Stored.Pos <= 0 {
 				continue
+			}
+			if s.ready && len(s.users) == 0 && len(s.changed) == 0 {
+				continue // nobody has a pusher: nothing to look at
 			}
 			news = true
 			switch {
@@ -299,7 +303,7 @@ func (s *Service) load(ctx context.Context) error {
 		return err
 	}
 	s.mu.Lock()
-	s.users = users
+	s.users, s.ready = users, true
 	s.mu.Unlock()
 	for _, id := range work {
 		s.queue(id)
