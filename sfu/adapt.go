@@ -81,6 +81,9 @@ func (p *Participant) adapt() {
 	c.session.Path.Asked(asked, now)
 	out := congest.Allocate(rate, demands)
 	for i, s := range subs {
+		if out[i] < 0 && demands[i].Wanted >= 0 && !p.options.MayPause {
+			out[i] = 0 // the smallest picture goes on: an estimate may be wrong, and a black tile looks like a broken call
+		}
 		before := s.leg.Allowed()
 		if demands[i].Wanted < 0 || out[i] == before || out[i] == demands[i].Wanted && before >= out[i] {
 			continue

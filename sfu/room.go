@@ -79,6 +79,7 @@ func (r *Room) Participants() []Info {
 type Options struct {
 	TwoConnections bool // one to send and one to receive on, which the SFU offers; else one, which the client offers
 	AutoSubscribe  bool // receive every track
+	MayPause       bool // pictures may stop where the path is too narrow for the smallest of them
 }
 
 // Join puts a participant into the room. An older one of the same identity is removed. welcome is called before any event, with the

@@ -113,6 +113,17 @@ func (n *internet) config(name string, set ...string) []string {
 // start runs a server called name that the others find.
 func (n *internet) start(name string, set ...string) *App {
 	n.t.Helper()
+	return n.run(name, []string{"homeserver"}, set...)
+}
+
+// startParts is start with the parts to run.
+func (n *internet) startParts(name string, parts ...string) *App {
+	n.t.Helper()
+	return n.run(name, parts)
+}
+
+func (n *internet) run(name string, parts []string, set ...string) *App {
+	n.t.Helper()
 	a, _ := startWith(n.t, testConfig(n.t, n.config(name, set...)...), func(a *App) {
 		_, port, _ := net.SplitHostPort(a.Addr("listen.federation"))
 		p, _ := strconv.Atoi(port)
@@ -120,7 +131,7 @@ func (n *internet) start(name string, set ...string) *App {
 		n.ports[name] = uint16(p)
 		n.mu.Unlock()
 		a.dns = n
-	}, "homeserver")
+	}, parts...)
 	return a
 }
 

@@ -93,7 +93,14 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	})
 	later := delayed.New(store, room, clock, a.log.With("part", "delayed"))
 	a.running = append(a.running, component{name: "delayed events", run: later.Run})
-	groups := a.openFocus(rtc.Home{Accounts: acc, Rooms: room, Later: later}, later, rtc.Book{Store: store}, attendance{meetings})
+	home := rtc.Home{Accounts: acc, Rooms: room, Later: later}
+	if others != nil {
+		home.Remote = rtc.Servers{Client: others.Client}
+	}
+	groups := a.openFocus(home, later, rtc.Book{Store: store}, attendance{meetings})
+	if groups != nil && others != nil {
+		groups.Remote = rtc.Servers{Client: others.Client}
+	}
 	pushes := a.openPushes(deliver.Deps{Store: store, Rooms: room, Rules: rules, Calls: records, Ignores: acc, Clock: clock})
 	records.OnStopped(pushes.Stopped)
 	visitors := guests.New(room, acc, a.log.With("part", "guests"))
@@ -189,7 +196,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		Focus:    groups,
 		Servers:  servers,
 	})
-	return withServers(a.serverAPI(others, fedapi.Deps{Limiter: limiter, Accounts: acc, Rooms: room, E2EE: keys, Media: files}), users), nil
+	return withServers(a.serverAPI(others, fedapi.Deps{Limiter: limiter, Accounts: acc, Rooms: room, E2EE: keys, Media: files, Focus: groups}), users), nil
 }
 
 // openPresence keeps presence in this process, or shares it with the other nodes.

@@ -28,6 +28,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/media"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/signalling"
+	"github.com/trunkboard/trunkboard/signalling/focus"
 )
 
 // Limiter counts requests of an operation by key (signalling/limit).
@@ -47,6 +48,7 @@ type Deps struct {
 	Rooms          *rooms.Service
 	E2EE           *e2ee.Service  // nil: nothing is told of devices
 	Media          *media.Service // nil: no files
+	Focus          *focus.Service // the way into our SFU; nil: there is none
 }
 
 // API serves /_matrix/federation and /_matrix/key. It must see the request as it came: what a server has signed is the path as it was
@@ -81,6 +83,7 @@ func New(d Deps) *API {
 		a.routesQueries,
 		a.routesUsers,
 		a.routesMedia,
+		a.routesRTC,
 	} {
 		routes()
 	}

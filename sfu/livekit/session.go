@@ -105,7 +105,7 @@ func (s *session) enter() bool {
 			profile.Attributes = a
 		}
 	}
-	o := sfu.Options{TwoConnections: !j.single, AutoSubscribe: j.request.GetConnectionSettings().GetAutoSubscribe()}
+	o := sfu.Options{TwoConnections: !j.single, AutoSubscribe: j.request.GetConnectionSettings().GetAutoSubscribe(), MayPause: j.request.GetConnectionSettings().GetSubscriberAllowPause()}
 	_, err := j.room.Join(profile, o, s, func(p *sfu.Participant, self sfu.Info, others []sfu.Info, room sfu.RoomInfo) {
 		s.p = p
 		s.send(s.joinResponse(self, others, room))
