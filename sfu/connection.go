@@ -86,11 +86,12 @@ type extensions struct{ mid, rid, repaired, level, transport uint8 }
 
 // URIs of the header extensions that are used.
 const (
-	uriMID       = "urn:ietf:params:rtp-hdrext:sdes:mid"
-	uriRID       = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"
-	uriRepaired  = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"
-	uriLevel     = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
-	uriTransport = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+	uriMID        = "urn:ietf:params:rtp-hdrext:sdes:mid"
+	uriRID        = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"
+	uriRepaired   = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"
+	uriLevel      = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
+	uriDependency = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
+	uriTransport  = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 )
 
 func newConnection(p *Participant, t *transport.Transport) (*connection, error) {
@@ -343,7 +344,7 @@ func (p *Participant) feedback(arrivals, report bool, out *transport.Batch) {
 	if !c.session.Open() {
 		return
 	}
-	var b []byte
+	var b, last []byte // feedback about arrivals may be padded, which only the last packet of a compound may be (RFC 3550 section 6.4.1)
 	c.mu.Lock()
 	if arrivals && c.arrivals.Pending() {
 		media := uint32(0)
@@ -351,7 +352,7 @@ func (p *Participant) feedback(arrivals, report bool, out *transport.Batch) {
 			media = ssrc
 			break
 		}
-		b = c.arrivals.Append(make([]byte, 0, 1024), c.ssrc, media)
+		last = c.arrivals.Append(make([]byte, 0, 1024), c.ssrc, media)
 	}
 	c.mu.Unlock()
 	var blocks []packets.Reception
@@ -365,10 +366,8 @@ func (p *Participant) feedback(arrivals, report bool, out *transport.Batch) {
 			if ssrc == 0 {
 				continue
 			}
-			if t.info.Video {
-				if lost = t.source.Lost(layer, lost[:0]); len(lost) > 0 {
-					b = packets.AppendNACK(b, c.ssrc, ssrc, lost)
-				}
+			if lost = t.source.Lost(layer, lost[:0]); len(lost) > 0 {
+				b = packets.AppendNACK(b, c.ssrc, ssrc, lost)
 			}
 			if report {
 				if r, ok := t.source.Reception(layer); ok {
@@ -381,8 +380,13 @@ func (p *Participant) feedback(arrivals, report bool, out *transport.Batch) {
 	if len(blocks) > 0 {
 		b = packets.AppendReceiverReport(b, c.ssrc, blocks)
 	}
-	if len(b) > 0 {
-		c.session.SendRTCP(b, out)
+	if len(b)+len(last) <= transport.MaxRTCP {
+		b, last = append(b, last...), nil
+	}
+	for _, one := range [][]byte{b, last} {
+		if len(one) > 0 {
+			c.session.SendRTCP(one, out)
+		}
 	}
 }
 

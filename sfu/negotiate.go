@@ -181,7 +181,7 @@ func (c *connection) bind(s *section, t *Track) bool {
 // Codecs that are forwarded, the preferred ones first.
 var known = map[string][]string{
 	"audio": {"opus", "PCMU", "PCMA"},
-	"video": {"VP8", "H264"},
+	"video": {"VP8", "H264", "VP9", "AV1"},
 }
 
 // codecFor chooses the codec of a section that comes in: the one announced with the track, else the first of ours.
@@ -238,7 +238,7 @@ func (c *connection) answer(s *section) sdp.Media {
 	// one is not wanted leaves it out of sections to come.
 	for _, e := range s.media.Extmap {
 		switch e.URI {
-		case uriMID, uriRID, uriRepaired, uriLevel, uriTransport:
+		case uriMID, uriRID, uriRepaired, uriLevel, uriTransport, uriDependency:
 			m.Extmap = append(m.Extmap, e)
 		}
 	}
@@ -331,7 +331,7 @@ func (c *connection) bindDown(s *section, sub *Subscription) bool {
 	if s.down != sub {
 		n = forward.Streams{SSRC: c.newSSRC()}
 	}
-	n.PayloadType, n.RTXType, n.Transport = codec.Type, 0, 0
+	n.PayloadType, n.RTXType, n.Transport, n.Dependency = codec.Type, 0, 0, s.media.Find(uriDependency)
 	if slices.Contains(codec.Feedback, "transport-cc") {
 		n.Transport = s.media.Find(uriTransport)
 	}
@@ -360,6 +360,9 @@ func matching(m *sdp.Media, want sdp.Codec) *sdp.Codec {
 		if !c.Is(want.Name) || c.Clock != want.Clock {
 			continue
 		}
+		if c.Is("VP9") && profile(c.Format) != profile(want.Format) || c.Is("AV1") && profile(c.Format) != profile(want.Format) {
+			continue
+		}
 		if !c.Is("H264") || h264Profile(c.Format) == h264Profile(want.Format) {
 			return c
 		}
@@ -368,6 +371,16 @@ func matching(m *sdp.Media, want sdp.Codec) *sdp.Codec {
 		}
 	}
 	return near
+}
+
+// profile is that of VP9 or AV1, 0 where none is given.
+func profile(format string) string {
+	for f := range strings.SplitSeq(format, ";") {
+		if k, v, _ := strings.Cut(strings.TrimSpace(f), "="); k == "profile-id" || k == "profile" {
+			return v
+		}
+	}
+	return "0"
 }
 
 // h264Profile is what must agree between two ends: the profile and the packetisation mode (RFC 6184 section 8.2.2).
@@ -489,7 +502,7 @@ func (c *connection) ask() {
 }
 
 // payloads are the payload types of our own offers.
-var payloads = map[string][]uint8{"opus": {111}, "PCMU": {0}, "PCMA": {8}, "VP8": {96}, "H264": {102, 104, 106, 108}}
+var payloads = map[string][]uint8{"opus": {111}, "PCMU": {0}, "PCMA": {8}, "VP8": {96}, "VP9": {98, 100}, "H264": {102, 104, 106, 108}, "AV1": {45}}
 
 // payload gives codec a payload type of our offers; nil if there is none left.
 func (c *connection) payload(codec sdp.Codec) *sdp.Codec {
@@ -533,7 +546,7 @@ func (c *connection) offer() {
 	t := c.p.room.engine.cfg.Transport
 	// Passive and not actpass, although we offer: we are always the DTLS server, and some clients would rather be it themselves when
 	// the other end is a lite one.
-	d := &sdp.Description{User: user, Password: password, Fingerprint: t.Fingerprint(), Setup: "passive", Lite: true}
+	d := &sdp.Description{User: user, Password: password, Fingerprint: t.Fingerprint(), Setup: "passive", Lite: true, MixedExtmap: true}
 	tracks := map[string]string{}
 	for _, s := range c.sections {
 		m := sdp.Media{Kind: s.kind, MID: s.mid, Direction: sdp.Inactive, SCTPPort: 5000, MaxMessage: transport.MaxMessage}
@@ -557,7 +570,7 @@ func (c *connection) offer() {
 }
 
 // offered are the header extensions of our own offers.
-var offered = []sdp.Extension{{ID: 3, URI: uriTransport}}
+var offered = []sdp.Extension{{ID: 3, URI: uriTransport}, {ID: 4, URI: uriDependency}}
 
 // place gives a subscription a section of our offer.
 func (c *connection) place(sub *Subscription) {

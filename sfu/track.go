@@ -30,12 +30,16 @@ const dynacastPause = 5 * time.Second
 
 // start makes the source once the codec is known.
 func (t *Track) start(c sdp.Codec) {
-	kind := forward.Opaque
+	kind, descriptor := forward.Opaque, uint8(0)
 	switch {
 	case c.Is("VP8"):
 		kind = forward.VP8
 	case c.Is("H264"):
 		kind = forward.H264
+	case c.Is("VP9"), c.Is("AV1"):
+		if descriptor = t.section.media.Find(uriDependency); descriptor != 0 {
+			kind = forward.SVC
+		}
 	}
 	engine := t.publisher.room.engine
 	t.codec = c
@@ -44,7 +48,7 @@ func (t *Track) start(c sdp.Codec) {
 	publisher := t.publisher.publishing
 	s := t.section
 	t.source = forward.NewSource(forward.Config{
-		Codec: kind, Video: t.info.Video, ClockRate: c.Clock, Now: engine.cfg.Transport.Now,
+		Codec: kind, Repeat: slices.Contains(c.Feedback, "nack"), Descriptor: descriptor, Video: t.info.Video, ClockRate: c.Clock, Now: engine.cfg.Transport.Now,
 		AskKeyFrame: func(layer int) { publisher.askKeyFrame(s, layer) },
 	})
 }

@@ -18,7 +18,7 @@ type Streams struct {
 	RTXType     uint8
 	// Numbers of header extensions as the subscriber knows them, 0 for none. The transport-wide number differs each time a packet is
 	// sent, so it needs an RTX stream: the same packet with another header must not be sealed with the same nonce.
-	Transport uint8
+	Transport, Dependency uint8
 }
 
 // history is how many packets a leg can send again; a power of two.
@@ -53,6 +53,8 @@ type Leg struct {
 	lastTL0     uint8
 	lastAt      time.Duration
 
+	ladder      *ladder // of scalable video
+	allowance   int     // packets that may be sent again on demand
 	rtxSequence uint64
 	sent        []sent
 	stats       LegStats
@@ -66,7 +68,17 @@ type sent struct {
 	pictureID uint16
 	tl0       uint8
 	layer     uint8
+	marker    bool
+	again     time.Duration // last time it was sent again
 }
+
+// What a subscriber may ask to be sent again: a packet not more often than it could have learnt that it is still missing, and in all not
+// more than has been sent, so that requests for the same packets over and over do not multiply the traffic.
+const (
+	againSpacing = 10 * time.Millisecond
+	allowanceMax = 512
+	allowanceMin = 64 // to begin with
+)
 
 // LegStats counts what a leg has sent.
 type LegStats struct {
@@ -76,7 +88,10 @@ type LegStats struct {
 
 // NewLeg makes a leg of s for peer and adds it to s. It is silent until Bind.
 func NewLeg(s *Source, peer Peer) *Leg {
-	g := &Leg{source: s, peer: peer, wanted: MaxLayers - 1, allowed: MaxLayers - 1, target: -1, layer: -1, lastCount: 1 << 16, rtxSequence: 1 << 16}
+	g := &Leg{source: s, peer: peer, wanted: MaxLayers - 1, allowed: MaxLayers - 1, target: -1, layer: -1, lastCount: 1 << 16, rtxSequence: 1 << 16, allowance: allowanceMin}
+	if s.cfg.Codec == SVC {
+		g.ladder = &ladder{shown: -1}
+	}
 	s.Add(g)
 	return g
 }
@@ -135,6 +150,9 @@ func (g *Leg) replay(layer int, out Out, now time.Duration) bool {
 	for c := l.key; c <= last; c++ {
 		p.Raw, p.Count = l.ring.Get(c), c
 		if p.Header.Parse(p.Raw) && p.Header.StripPadding(p.Raw) && p.Parse(g.source.cfg.Codec) {
+			if g.ladder != nil {
+				l.reread(&p, g.source.cfg.Descriptor, c == l.key)
+			}
 			g.one(layer, &p, out, now, g.transport())
 		}
 	}
@@ -224,12 +242,15 @@ func (g *Leg) retarget() int {
 func (g *Leg) choose() {
 	g.mu.Lock()
 	target := g.retarget()
-	ask := target >= 0 && target != g.layer && !g.still() && g.source.cfg.Video
+	ask := target >= 0 && (target != g.layer || g.ladder != nil && g.ladder.shown != g.spatial()) && !g.still() && g.source.cfg.Video
 	g.mu.Unlock()
 	if ask {
 		g.source.KeyFrame(target)
 	}
 }
+
+// spatial is the layer of scalable video that the leg should show.
+func (g *Leg) spatial() int { return max(0, min(g.wanted, g.allowed)) }
 
 // forward sends the packets of run that the leg should get.
 func (g *Leg) forward(layer int, run []Packet, out Out, now time.Duration) {
@@ -263,9 +284,17 @@ func (g *Leg) one(layer int, p *Packet, out Out, now time.Duration, transport ui
 	if p.Count < g.start {
 		return // from before the change: there is no number left for it
 	}
-	count := p.Count + g.sequence
+	count, marker := p.Count+g.sequence, p.Header.Marker
+	if g.ladder != nil {
+		skipped, last, ok := g.ladder.pass(p, g.spatial())
+		if !ok {
+			return
+		}
+		count, marker = count-skipped, last
+	}
 	e := sent{
-		count: count, source: p.Count, timestamp: p.Header.Timestamp + g.timestamp,
+		marker: marker,
+		count:  count, source: p.Count, timestamp: p.Header.Timestamp + g.timestamp,
 		pictureID: p.VP8.PictureID + g.pictureID, tl0: p.VP8.TL0 + g.tl0, layer: uint8(layer),
 	}
 	g.sent[count&uint64(len(g.sent)-1)] = e
@@ -279,8 +308,8 @@ func (g *Leg) one(layer int, p *Packet, out Out, now time.Duration, transport ui
 		}
 	}
 	b := out.Slot()
-	packets.PutHeader(b, p.Header.Marker, p.Header.End != len(p.Raw), g.streams.PayloadType, uint16(count), e.timestamp, g.streams.SSRC)
-	at, number := packets.PutElements(b, transport, 0, nil)
+	packets.PutHeader(b, marker, p.Header.End != len(p.Raw), g.streams.PayloadType, uint16(count), e.timestamp, g.streams.SSRC)
+	at, number := packets.PutElements(b, transport, g.streams.Dependency, p.svc.descriptor)
 	if at+len(p.Raw)-p.Header.Payload > packets.MaxSize {
 		return
 	}
@@ -288,6 +317,7 @@ func (g *Leg) one(layer int, p *Packet, out Out, now time.Duration, transport ui
 	if p.VP8.Size > 0 {
 		p.VP8.Rewrite(b[at:], e.pictureID, e.tl0)
 	}
+	g.allowance = min(g.allowance+1, allowanceMax)
 	g.stats.Packets++
 	g.stats.Octets += uint64(p.Header.End - p.Header.Payload)
 	// The counts begin at 2^16, the rollover counter at 0.
@@ -299,6 +329,9 @@ func (g *Leg) change(layer int, p *Packet, now time.Duration) {
 	first := g.layer < 0 && g.stats.Packets == 0
 	from := g.layer
 	g.layer, g.start = layer, p.Count
+	if g.ladder != nil {
+		g.ladder.begin(p, g.spatial())
+	}
 	g.sequence = g.lastCount + 1 - p.Count
 	if first {
 		// Nothing sent yet: keep the publisher's numbers where possible, so that a plain track needs no rewriting at all.
@@ -337,15 +370,21 @@ func (g *Leg) Resend(sequences []uint16, out Out) {
 	if sentRing == nil || !g.peer.Open() {
 		return
 	}
+	now := g.source.cfg.Now()
 	for _, sn := range sequences {
 		count := last - uint64(uint16(last)-sn)
 		g.mu.Lock()
-		e := g.sent[count&uint64(len(g.sent)-1)]
-		g.mu.Unlock()
-		if e.count != count {
-			continue
+		at := &g.sent[count&uint64(len(g.sent)-1)]
+		ok := at.count == count && g.allowance > 0 && (at.again == 0 || now-at.again >= againSpacing)
+		e := *at
+		if ok {
+			at.again = now
+			g.allowance--
 		}
-		g.again(e, n, out)
+		g.mu.Unlock()
+		if ok {
+			g.again(e, n, out)
+		}
 	}
 }
 
@@ -358,14 +397,18 @@ func (g *Leg) again(e sent, n Streams, out Out) int {
 	if n.Transport != 0 && n.RTXSSRC != 0 && g.peer.Numbered() {
 		transport = n.Transport
 	}
-	at, number := packets.PutElements(b, transport, 0, nil)
+	l.mu.Lock()
+	p.Raw = l.ring.Get(e.source)
+	if p.Raw == nil || !p.Header.Parse(p.Raw) || !p.Header.StripPadding(p.Raw) || !p.Parse(g.source.cfg.Codec) {
+		l.mu.Unlock()
+		return 0
+	}
+	at, number := packets.PutElements(b, transport, n.Dependency, p.Header.Extension(p.Raw, g.source.cfg.Descriptor))
 	start := at
 	if n.RTXSSRC != 0 {
 		at += 2
 	}
-	l.mu.Lock()
-	p.Raw = l.ring.Get(e.source)
-	if p.Raw == nil || !p.Header.Parse(p.Raw) || !p.Header.StripPadding(p.Raw) || !p.Parse(g.source.cfg.Codec) || at+len(p.Raw)-p.Header.Payload > packets.MaxSize {
+	if at+len(p.Raw)-p.Header.Payload > packets.MaxSize {
 		l.mu.Unlock()
 		return 0
 	}
@@ -381,10 +424,10 @@ func (g *Leg) again(e sent, n Streams, out Out) int {
 	if n.RTXSSRC != 0 {
 		g.rtxSequence++
 		roc = uint32(g.rtxSequence>>16) - 1
-		packets.PutHeader(b, p.Header.Marker, padded, n.RTXType, uint16(g.rtxSequence), e.timestamp, n.RTXSSRC)
+		packets.PutHeader(b, e.marker, padded, n.RTXType, uint16(g.rtxSequence), e.timestamp, n.RTXSSRC)
 		binary.BigEndian.PutUint16(b[start:], uint16(e.count)) // the original number: RFC 4588 section 4
 	} else {
-		packets.PutHeader(b, p.Header.Marker, padded, n.PayloadType, uint16(e.count), e.timestamp, n.SSRC)
+		packets.PutHeader(b, e.marker, padded, n.PayloadType, uint16(e.count), e.timestamp, n.SSRC)
 	}
 	if start > packets.HeaderSize {
 		b[0] |= 0x10

@@ -16,6 +16,7 @@ const (
 	Opaque Codec = iota
 	VP8
 	H264
+	SVC // VP9 or AV1 with a dependency descriptor
 )
 
 // Packet is one packet of a publisher, unsealed and parsed.
@@ -25,11 +26,15 @@ type Packet struct {
 	VP8    packets.VP8
 	Key    bool // begins a key frame
 	Count  uint64
+	svc    layered
 }
 
 // Parse reads the payload as far as codec needs it; Raw and Header are set. It reports false if the payload is broken.
 func (p *Packet) Parse(codec Codec) bool {
 	p.VP8, p.Key = packets.VP8{}, false
+	if p.svc.descriptor != nil { // the memory was another track's packet before
+		p.svc = layered{}
+	}
 	payload := p.Raw[p.Header.Payload:p.Header.End]
 	if len(payload) == 0 {
 		return true // padding only: keeps its place in the sequence

@@ -34,6 +34,10 @@ type Config struct {
 	Video     bool
 	ClockRate uint32 // Hz of the timestamps
 	Now       Clock
+	// Repeat says that the publisher of a sound sends lost packets again when asked; video always does.
+	Repeat bool
+	// Descriptor is the publisher's number of the header extension with the dependency descriptor; for SVC.
+	Descriptor uint8
 	// AskKeyFrame asks the publisher for a key frame of a layer. It must not block nor call back.
 	AskKeyFrame func(layer int)
 }
@@ -65,6 +69,14 @@ type Layer struct {
 	rate     float64 // bit/s, smoothed
 	rateFrom time.Duration
 	rateSeen uint64 // bytes
+
+	// Of scalable video: the structure that holds, room for the next one, and the bytes and rates of each spatial layer.
+	structures [2]packets.Structure
+	current    int
+	structured bool
+	levels     [MaxLayers]uint64
+	levelSeen  [MaxLayers]uint64
+	levelRates [MaxLayers]float64
 
 	report atomic.Pointer[report] // the publisher's newest sender report
 }
@@ -142,6 +154,9 @@ func (l *Layer) take(s *Source, run []Packet, now time.Duration) []Packet {
 		p := &run[i]
 		if !p.Parse(s.cfg.Codec) {
 			continue
+		}
+		if s.cfg.Codec == SVC {
+			l.read(p, s.cfg.Descriptor)
 		}
 		p.Count = l.sequence.Extend(p.Header.Sequence)
 		if l.ring.Get(p.Count) != nil {
@@ -225,12 +240,33 @@ func (l *Layer) measure(now time.Duration) {
 	} else {
 		l.rate += (rate - l.rate) / 2
 	}
-	l.rateFrom, l.rateSeen = now, l.stats.Bytes
+	for i := range l.levels {
+		rate := float64(8*(l.levels[i]-l.levelSeen[i])) / d.Seconds()
+		if l.rateFrom == 0 || l.levelRates[i] == 0 {
+			l.levelRates[i] = rate
+		} else {
+			l.levelRates[i] += (rate - l.levelRates[i]) / 2
+		}
+	}
+	l.rateFrom, l.rateSeen, l.levelSeen = now, l.stats.Bytes, l.levels
 }
 
 // Rates gives what each layer takes now, bit/s; 0 for those that are not sent.
 func (s *Source) Rates() (rates [MaxLayers]int) {
 	alive := s.alive.Load()
+	if s.cfg.Codec == SVC { // each spatial layer needs those below it
+		l := &s.layers[0]
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		sum := 0.0
+		for i := range rates {
+			if alive&1 != 0 && l.levelRates[i] > 0 {
+				sum += l.levelRates[i]
+				rates[i] = int(sum)
+			}
+		}
+		return rates
+	}
 	for i := range s.layers {
 		if alive&(1<<i) != 0 {
 			l := &s.layers[i]
@@ -261,6 +297,9 @@ func (s *Source) Reach() (loss float64, jitter time.Duration, ok bool) {
 
 // Lost appends the sequence numbers of layer that the publisher should send again now.
 func (s *Source) Lost(layer int, to []uint16) []uint16 {
+	if !s.cfg.Video && !s.cfg.Repeat {
+		return to
+	}
 	l := &s.layers[layer]
 	l.mu.Lock()
 	defer l.mu.Unlock()

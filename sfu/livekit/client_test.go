@@ -32,6 +32,7 @@ type house struct {
 	engine *sfu.Engine
 	server *Server
 	url    string // ws://…
+	port   uint16 // of the media
 }
 
 func newHouse(t *testing.T, change func(*sfu.Config, *Config)) *house {
@@ -44,7 +45,7 @@ func newHouse(t *testing.T, change func(*sfu.Config, *Config)) *house {
 	if change != nil {
 		change(&ec, &sc)
 	}
-	h := &house{engine: sfu.New(ec)}
+	h := &house{engine: sfu.New(ec), port: tr.Candidates()[0].Port()}
 	sc.Engine = h.engine
 	h.server = New(sc)
 	ts := httptest.NewServer(h.server.Handler())
@@ -73,6 +74,7 @@ type client struct {
 	mids     sync.Map // mid -> track SID
 	closed   chan struct{}
 	wants    chan *wire.MediaSectionsRequirement
+	size     int // of the payload of what it publishes, at least
 }
 
 func newAPI(t *testing.T) *webrtc.API {
@@ -364,6 +366,7 @@ func (c *client) publish(kind string) (sid string) {
 				default:
 				}
 			}
+			payload = append(payload, make([]byte, max(0, c.size-len(payload)))...)
 			_ = tr.WriteRTP(&rtp.Packet{Header: rtp.Header{Version: 2, SequenceNumber: sn, Timestamp: uint32(sn) * 960, Marker: true}, Payload: payload})
 			select {
 			case <-stop:

@@ -25,7 +25,7 @@ func kindOf(video bool) string {
 
 // publishCodecs are told to clients; because the list is not empty they announce a track and offer it at the same time.
 func publishCodecs() []*wire.Codec {
-	return []*wire.Codec{{Mime: "audio/opus"}, {Mime: "video/VP8"}, {Mime: "video/H264"}}
+	return []*wire.Codec{{Mime: "audio/opus"}, {Mime: "video/VP8"}, {Mime: "video/H264"}, {Mime: "video/VP9"}, {Mime: "video/AV1"}}
 }
 
 func (s *Server) info() *wire.ServerInfo {

@@ -32,9 +32,9 @@ type Handler interface {
 
 // Limits of one session.
 const (
-	maxAddrs   = 8  // addresses known for one client: it moves between networks
-	maxStreams = 64 // RTP streams a client may send
-	maxRTCP    = 1200
+	maxAddrs   = 8    // addresses known for one client: it moves between networks
+	maxStreams = 64   // RTP streams a client may send
+	MaxRTCP    = 1200 // bytes of a compound packet that is sent
 )
 
 // Session is the transport of one peer connection. It implements forward.Peer.
@@ -231,7 +231,7 @@ func (s *Session) rtcp(b []byte, out *Batch) {
 // SendRTCP seals a compound packet of up to 1200 bytes and queues it in out. It does nothing before the session is connected.
 func (s *Session) SendRTCP(b []byte, out *Batch) {
 	p := s.path.Load()
-	if p == nil || len(b) > maxRTCP || len(b) < 8 {
+	if p == nil || len(b) > MaxRTCP || len(b) < 8 {
 		return
 	}
 	s.outMu.Lock()

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package livekit
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pion/webrtc/v4"
+	"github.com/trunkboard/trunkboard/sfu/livekit/wire"
+)
+
+// inNamespace runs the calling test again in a network namespace of its own, where it may drop packets, and reports whether this is
+// that second run. It needs root, unshare, ip and nft.
+func inNamespace(t *testing.T) bool {
+	t.Helper()
+	const inside = "TRUNKBOARD_TEST_INSIDE"
+	if os.Getenv(inside) == t.Name() {
+		if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+			t.Fatalf("ip: %v %s", err, out)
+		}
+		return true
+	}
+	if testing.Short() {
+		t.Skip("a drill")
+	}
+	for _, tool := range []string{"unshare", "ip", "nft"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip("there is no " + tool)
+		}
+	}
+	if out, err := exec.Command("unshare", "-n", "true").CombinedOutput(); err != nil {
+		t.Skipf("no namespaces here: %s", out)
+	}
+	cmd := exec.CommandContext(t.Context(), "unshare", "-n", os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v", "-test.timeout", "15m")
+	cmd.Env = append(os.Environ(), inside+"="+t.Name())
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil {
+		t.Errorf("inside the namespace: %v", err)
+	}
+	return false
+}
+
+// rule lets nft decide about media packets that come in.
+func rule(t *testing.T, text string) {
+	t.Helper()
+	cmd := exec.Command("nft", "-f", "-")
+	cmd.Stdin = strings.NewReader("table inet drill\ndelete table inet drill\ntable inet drill {\nchain in {\ntype filter hook input priority 0\n" + text + "\n}\n}\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("nft: %v %s", err, out)
+	}
+}
+
+// TestDrillACallLivesThroughHeavyLoss loses three of ten datagrams in each direction, from before the first one, and looks for silence.
+// Of the sound, which these clients do not repair, half arrives over the two hops; what the test wants is that it never stops.
+func TestDrillACallLivesThroughHeavyLoss(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	lasts := 20 * time.Second
+	if os.Getenv("TRUNKBOARD_TEST_LONG") != "" {
+		lasts = 10 * time.Minute
+	}
+	h := newHouse(t, nil)
+	rule(t, "meta l4proto udp numgen random mod 100 < 30 drop")
+	a, _ := enter(t, h, options{identity: "alice", room: "r", single: true})
+	audio, video := a.publish("audio"), a.publish("video")
+	b, _ := enter(t, h, options{identity: "bob", room: "r", single: true})
+	tracks := map[string]*webrtc.TrackRemote{}
+	for range 2 {
+		tr := wait(t, b.tracks, "a track")
+		tracks[tr.ID()] = tr
+	}
+	type result struct {
+		name          string
+		gap           time.Duration
+		got, expected int
+		err           error
+	}
+	results := make(chan result, 2)
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() { // as clients do
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(5 * time.Second):
+			}
+			for _, c := range []*client{a, b} {
+				c.say(&wire.SignalRequest{Message: &wire.SignalRequest_PingReq{PingReq: &wire.Ping{}}})
+			}
+		}
+	}()
+	for name, sid := range map[string]string{"audio": audio, "video": video} {
+		tr := tracks[sid]
+		if tr == nil {
+			t.Fatalf("no %s", name)
+		}
+		go func() {
+			r := result{name: name}
+			seen := map[uint16]bool{}
+			end := time.Now().Add(lasts)
+			first, highest, wraps := -1, 0, 0
+			for last := time.Now(); time.Now().Before(end); last = time.Now() {
+				_ = tr.SetReadDeadline(time.Now().Add(5 * time.Second))
+				p, _, err := tr.ReadRTP()
+				if err != nil {
+					r.err = err
+					break
+				}
+				if first >= 0 {
+					r.gap = max(r.gap, time.Since(last))
+				} else {
+					first, highest = int(p.SequenceNumber), int(p.SequenceNumber)
+				}
+				n := int(p.SequenceNumber) + wraps<<16
+				if n < highest-1<<15 {
+					wraps++
+					n += 1 << 16
+				}
+				highest = max(highest, n)
+				if !seen[p.SequenceNumber] {
+					seen[p.SequenceNumber] = true
+					r.got++
+				}
+			}
+			r.expected = highest - first + 1
+			results <- r
+		}()
+	}
+	for range 2 {
+		r := <-results
+		t.Logf("%s for %v: %d of %d packets, longest gap %v", r.name, lasts, r.got, r.expected, r.gap.Round(time.Millisecond))
+		if r.err != nil || r.name == "audio" && r.gap > time.Second || r.got < r.expected*2/5 {
+			t.Errorf("%s: %v, longest gap %v, %d of %d packets", r.name, r.err, r.gap, r.got, r.expected)
+		}
+	}
+	a.say(&wire.SignalRequest{Message: &wire.SignalRequest_PingReq{PingReq: &wire.Ping{Timestamp: 1}}})
+	a.until("a pong", func(m *wire.SignalResponse) bool { return m.GetPongResp() != nil })
+	if n := h.engine.Totals().Participants; n != 2 {
+		t.Errorf("%d participants are left", n)
+	}
+}
+
+// TestDrillANarrowPathPausesWhatDoesNotFit gives a subscriber two pictures over a path that carries one, and then a wide path again.
+func TestDrillANarrowPathPausesWhatDoesNotFit(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	h := newHouse(t, nil)
+	var sids []string
+	for i := range 2 {
+		p, _ := enter(t, h, options{identity: fmt.Sprint("p", i), room: "r", single: true})
+		p.size = 1100 // 50 packets a second: 0.45 Mbit/s
+		sids = append(sids, p.publish("video"))
+	}
+	b, _ := enter(t, h, options{identity: "bob", room: "r", single: true})
+	for range 2 {
+		tr := wait(t, b.tracks, "a track")
+		go func() {
+			for {
+				if _, _, err := tr.ReadRTP(); err != nil {
+					return
+				}
+			}
+		}()
+	}
+	port := h.port
+	rule(t, fmt.Sprintf("udp sport %d limit rate over 75 kbytes/second burst 20 kbytes drop", port))
+	paused := b.until("a pause", func(m *wire.SignalResponse) bool {
+		return slices.ContainsFunc(m.GetStreamStateUpdate().GetStreamStates(), func(s *wire.StreamStateInfo) bool { return s.GetState() == wire.StreamState_PAUSED })
+	})
+	sid := paused.GetStreamStateUpdate().GetStreamStates()[0].GetTrackSid()
+	if !slices.Contains(sids, sid) {
+		t.Errorf("paused %v", paused)
+	}
+	rule(t, "meta l4proto udp accept")
+	b.until("the picture to go on", func(m *wire.SignalResponse) bool {
+		return slices.ContainsFunc(m.GetStreamStateUpdate().GetStreamStates(), func(s *wire.StreamStateInfo) bool {
+			return s.GetState() == wire.StreamState_ACTIVE && s.GetTrackSid() == sid
+		})
+	})
+}
