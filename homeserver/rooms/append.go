@@ -187,7 +187,6 @@ func (r *Room) build(ctx context.Context, drafts []Draft, done chan error) (ids 
 	if err := r.enqueue(plan, nil, head, func(err error) { done <- err }); err != nil {
 		return ids, true, err
 	}
-	r.noteHoles(plan)
 	return ids, true, nil
 }
 
@@ -368,6 +367,7 @@ func (r *Room) enqueue(plan []planned, extra func(*storage.Tx) error, head *Head
 		})
 		return nil
 	}
+	r.noteHoles(plan) // now: once it is queued, the plan is the writer's
 	if err := r.s.store.Enqueue(commit, func(err error) {
 		if err != nil {
 			r.abandon(plan)

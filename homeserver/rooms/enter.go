@@ -248,7 +248,6 @@ func (r *Room) enter(ctx context.Context, in Entry, kept []*event.Event, state e
 	}, head, func(err error) { done <- err })
 	if err == nil {
 		queued = true
-		r.noteHoles(plan)
 	}
 	return err
 }

@@ -148,11 +148,10 @@ func (r *Room) insert(ctx context.Context, events []*event.Event, how entry, don
 	if err := r.enqueue(b.plan, nil, b.head, func(err error) { done <- err }); err != nil {
 		return nil, true, err
 	}
-	r.noteHoles(b.plan)
 	return out, true, nil
 }
 
-// noteHoles keeps the room's holes and early redactions in step with a plan that is queued. The room's lock is held.
+// noteHoles keeps the room's holes and early redactions in step with a plan that is about to be queued. The room's lock is held.
 func (r *Room) noteHoles(plan []planned) {
 	for _, p := range plan {
 		delete(r.gaps, p.stored.ID())
