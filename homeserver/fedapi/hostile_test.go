@@ -90,7 +90,7 @@ func TestHostile(t *testing.T) {
 		evil.lie("GET /_matrix/federation/v1/state_ids/{room}", map[string]any{"pdu_ids": []string{}, "auth_chain_ids": []string{}})
 		defer evil.honest()
 		out := evil.send(here, child.JSON())
-		if out[child.ID()].Get("error").Str == "" || here.has(room, forged.ID()) || here.has(room, child.ID()) {
+		if here.has(room, forged.ID()) || here.has(room, child.ID()) { // the child itself is not refused: it waits for what it builds on
 			t.Errorf("%v", out)
 		}
 	})

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -87,6 +88,7 @@ func (s *Service) open(ctx context.Context, got map[string]*event.Event) ([]stri
 // e itself stays with whoever asked.
 func (s *Service) settle(ctx context.Context, origin string, r *rooms.Room, e *event.Event, got map[string]*event.Event) error {
 	states := map[string][]string{}
+	lacked := map[string]bool{} // what was asked for already, by event
 	var last error
 	for range maxSettles {
 		all := make([]*event.Event, 0, len(got))
@@ -107,6 +109,14 @@ func (s *Service) settle(ctx context.Context, origin string, r *rooms.Room, e *e
 			return err
 		}
 		prev, auth := x.PrevIDs(), []string{}
+		if _, told := states[x.ID()]; told {
+			prev = nil // the state before it was told: what is missing now are auth events
+		}
+		if again := x.ID() + " " + strings.Join(missing.IDs, " "); lacked[again] {
+			return err
+		} else {
+			lacked[again] = true
+		}
 		var gone []string
 		for _, id := range missing.IDs {
 			if slices.Contains(prev, id) {

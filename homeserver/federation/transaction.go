@@ -246,7 +246,7 @@ func (s *Service) place(ctx context.Context, origin, roomID string, events []*ev
 		tried[e.ID()] = true
 		if err := s.fill(ctx, origin, r, e, missing.IDs); err != nil {
 			s.Log.Info("what an event builds on could not be had", "from", origin, "room", roomID, "event", e.ID(), "err", err)
-			results[e.ID()] = signalling.Forbidden("the events that this one builds on could not be had").Because(err)
+			results[e.ID()] = nil // it is not refused: should another event build on it, it is asked for again
 			todo = todo[1:]
 		}
 	}
