@@ -74,7 +74,7 @@ func (a *API) sendJoin(r *Request) (any, error) {
 		"members_omitted": in.Partial,
 	}
 	if in.Partial {
-		out["servers_in_room"] = append([]string{a.Federation.Server()}, in.Servers...)
+		out["servers_in_room"] = in.Servers
 	}
 	return out, nil
 }

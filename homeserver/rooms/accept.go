@@ -5,6 +5,7 @@ package rooms
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/tidwall/gjson"
 
@@ -18,7 +19,7 @@ type Accepted struct {
 	Event     *event.Event   // with our signature where a restricted join wants it
 	State     []*event.Event // right before the event
 	AuthChain []*event.Event // of State
-	Servers   []string       // in the room before the join
+	Servers   []string       // in the room before the join, this one too
 	Partial   bool           // member events are left out of State
 }
 
@@ -76,9 +77,7 @@ func (s *Service) AcceptMember(ctx context.Context, roomID string, e *event.Even
 	if membership == "knock" {
 		return out, nil
 	}
-	for _, x := range head.Servers() {
-		out.Servers = append(out.Servers, x)
-	}
+	out.Servers = slices.Clone(head.Servers())
 	out.State, out.AuthChain, err = r.stateFor(ctx, m[e.ID()], out.Partial)
 	return out, err
 }

@@ -67,7 +67,7 @@ func (h *Head) IsJoined(user string) bool { return h.members.of(user) == "join" 
 // Membership is a user's membership, "" for a user who never had one.
 func (h *Head) Membership(user string) string { return h.members.of(user) }
 
-// Servers lists the other servers with joined users. Do not change it.
+// Servers lists the servers with joined users, this one too. Do not change it.
 func (h *Head) Servers() []string { return h.members.servers }
 
 // Extremities lists the forward extremities.
@@ -134,7 +134,7 @@ type members struct {
 	over    map[string]string
 	joined  []string // append-only storage may be shared: an older list just ends earlier
 	invited []string
-	servers []string // other servers, each once
+	servers []string // of those who are joined, each once
 	counts  map[string]int
 }
 
