@@ -184,6 +184,7 @@ func New(d Deps) *API {
 		a.routesSearch,
 		a.routesNotices,
 		a.routesKeys,
+		a.routesDehydrated,
 		a.routesToDevice,
 		a.routesBackup,
 		a.routesCalls,

@@ -156,13 +156,8 @@ func decodeOneTimeKeys(raw map[string]json.RawMessage) ([]storage.OneTimeKey, er
 // Errors: M_INVALID_PARAM, M_INVALID_SIGNATURE, M_FORBIDDEN (the device id is the public key of a cross-signing key), M_TOO_LARGE,
 // M_UNKNOWN_TOKEN (the device is gone).
 func (s *Service) Upload(ctx context.Context, user, deviceID string, u *Upload) (map[string]int, error) {
-	if k := u.device; k != nil {
-		if k.user != user || k.device != deviceID {
-			return nil, signalling.InvalidParam("device_keys must be those of the user and the device that upload them")
-		}
-		if sig, ok := k.sigs[user]["ed25519:"+deviceID]; ok && !verifies(k.keys["ed25519:"+deviceID], k.base, sig) {
-			return nil, invalidSignature("device_keys are not signed by the device's own key")
-		}
+	if err := u.check(user, deviceID); err != nil {
+		return nil, err
 	}
 	d := device{user, deviceID}
 	s.counts.begin(d)
@@ -182,6 +177,30 @@ func (s *Service) Upload(ctx context.Context, user, deviceID string, u *Upload) 
 		return nil, err
 	}
 	return counts.oneTime, nil
+}
+
+// UploadInto is Upload for a device that another's transaction makes; ForgetDevice comes after the commit.
+func (s *Service) UploadInto(tx *storage.Tx, user, deviceID string, u *Upload) error {
+	if err := u.check(user, deviceID); err != nil {
+		return err
+	}
+	_, refused, err := u.store(tx, device{user, deviceID})
+	return errors.Join(refused, err)
+}
+
+// check says whether the device keys are those of the device, and signed by it where they are signed.
+func (u *Upload) check(user, deviceID string) error {
+	k := u.device
+	if k == nil {
+		return nil
+	}
+	if k.user != user || k.device != deviceID {
+		return signalling.InvalidParam("device_keys must be those of the user and the device that upload them")
+	}
+	if sig, ok := k.sigs[user]["ed25519:"+deviceID]; ok && !verifies(k.keys["ed25519:"+deviceID], k.base, sig) {
+		return invalidSignature("device_keys are not signed by the device's own key")
+	}
+	return nil
 }
 
 func (u *Upload) store(tx *storage.Tx, d device) (counts *keyCounts, refused, err error) {

@@ -193,6 +193,9 @@ func (tx *Tx) RenameDevice(userID, deviceID, name string) error {
 
 // DeleteDevice removes a device and says whether it was there. Its tokens are dropped separately.
 func (tx *Tx) DeleteDevice(userID, deviceID string) (bool, error) {
+	if _, err := tx.Exec(`DELETE FROM dehydrated_devices WHERE user_id = $1 AND device_id = $2`, userID, deviceID); err != nil {
+		return false, err
+	}
 	n, err := tx.Exec(`DELETE FROM devices WHERE user_id = $1 AND device_id = $2`, userID, deviceID)
 	if err == nil && n > 0 {
 		tx.Announce(Announcement{Kind: NoteDeviceGone, User: userID, Device: deviceID})
