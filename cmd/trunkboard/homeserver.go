@@ -101,7 +101,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	if groups != nil && others != nil {
 		groups.Remote = rtc.Servers{Client: others.Client}
 	}
-	pushes := a.openPushes(deliver.Deps{Store: store, Rooms: room, Rules: rules, Calls: records, Ignores: acc, Clock: clock})
+	pushes := a.openPushes(deliver.Deps{Store: store, Rooms: room, Rules: rules, Calls: records, Ignores: acc, Invites: acc, Clock: clock})
 	records.OnStopped(pushes.Stopped)
 	visitors := guests.New(room, acc, a.log.With("part", "guests"))
 	a.running = append(a.running, component{name: "guests", run: visitors.Run})

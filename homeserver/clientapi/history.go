@@ -250,10 +250,28 @@ func (a *API) senders(r *Request, room *rooms.Room, events []*rooms.Stored) (Raw
 	return a.eventList(r, room, list, nil)
 }
 
+// strangerFirst tells somebody who was never in the room that he may not read it, rather than that there is no such event.
+func (a *API) strangerFirst(r *Request, err error) error {
+	if signalling.AsError(err).Code != "M_NOT_FOUND" {
+		return err
+	}
+	_, m, failed := a.member(r)
+	if failed != nil {
+		return failed
+	}
+	if m == "join" || m == "leave" || m == "ban" {
+		return err
+	}
+	if _, closed := a.readable(r); closed != nil {
+		return closed
+	}
+	return err
+}
+
 func (a *API) context(r *Request) (any, error) {
 	room, e, err := a.visibleEvent(r)
 	if err != nil {
-		return nil, err
+		return nil, a.strangerFirst(r, err)
 	}
 	limit, err := r.IntParam("limit", 10, 0, 100)
 	if err != nil {

@@ -22,7 +22,8 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/storage/storagetest"
 )
 
-// attacksOnAccounts are C01 to C12, C15, C16, C22, C23, C41, C42 and C45 of the catalogue; there is no third-party log-in that C14 could attack.
+// attacksOnAccounts are C01 to C12, C15, C16, C22, C23, C41, C42 and C45 of the catalogue. C14 has only the links of mails to attack here
+// (email_test.go): there is no third-party log-in.
 func attacksOnAccounts() []attack {
 	who := func(s *siege, token string) answer { return s.do("GET", "/v3/account/whoami", token, nil) }
 	return []attack{

@@ -18,6 +18,7 @@ import (
 	_ "image/jpeg" // the same
 	_ "image/png"  // the same
 	"io"
+	"iter"
 	"mime"
 	"net"
 	"net/http"
@@ -205,25 +206,79 @@ func (s *Service) picture(ctx context.Context, og map[string]any, body []byte, t
 }
 
 var (
-	tags       = regexp.MustCompile(`(?is)<!--.*?-->|<(?:script|style)\b.*?</(?:script|style)\s*>|<meta\b[^>]*>|<title\b[^>]*>(.*?)</title\s*>`)
 	attributes = regexp.MustCompile(`(?s)([a-zA-Z:_-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))`)
 	blanks     = regexp.MustCompile(`\s+`)
 )
 
+const maxTag = 8 << 10 // bytes of a tag that is looked at
+
+// tags walks through the titles of a page, with the text of each, and its meta tags, with what stands in each. It looks at every
+// byte a bounded number of times: what is not closed ends the walk.
+func tags(page []byte) iter.Seq2[string, []byte] {
+	lower := bytes.ToLower(page)
+	if len(lower) != len(page) {
+		lower = page // a letter that has no small form of its size: capitals are not found then
+	}
+	return func(yield func(string, []byte) bool) {
+		for at := 0; ; {
+			i := bytes.IndexByte(lower[at:], '<')
+			if i < 0 {
+				return
+			}
+			at += i
+			rest := lower[at:]
+			if bytes.HasPrefix(rest, []byte("<!--")) {
+				end := bytes.Index(rest, []byte("-->"))
+				if end < 0 {
+					return
+				}
+				at += end + 3
+				continue
+			}
+			name := ""
+			for _, n := range []string{"script", "style", "title", "meta"} {
+				if after := 1 + len(n); len(rest) > after && string(rest[1:after]) == n && strings.IndexByte(" \t\r\n\f/>", rest[after]) >= 0 {
+					name = n
+				}
+			}
+			if name == "" {
+				at++
+				continue
+			}
+			open := bytes.IndexByte(rest, '>')
+			if open < 0 {
+				return
+			}
+			if name == "meta" {
+				if open <= maxTag && !yield(name, page[at:at+open+1]) {
+					return
+				}
+				at += open + 1
+				continue
+			}
+			end := bytes.Index(rest[open:], []byte("</"+name))
+			if end < 0 {
+				return
+			}
+			if name == "title" && !yield(name, page[at+open+1:at+open+end]) {
+				return
+			}
+			at += open + end + 2
+		}
+	}
+}
+
 // properties reads the OpenGraph properties of a page, and its title and description where it has none.
 func properties(og map[string]any, page []byte) {
 	var title, description string
-	for _, m := range tags.FindAllSubmatch(bytes.ToValidUTF8(page, nil), -1) {
-		tag := m[0]
-		if len(tag) < 6 || tag[1] == '!' {
-			continue
-		}
-		switch strings.ToLower(string(tag[1:5])) {
-		case "titl":
+	for name, inner := range tags(bytes.ToValidUTF8(page, nil)) {
+		switch name {
+		case "title":
 			if title == "" {
-				title = clean(string(m[1]))
+				title = clean(string(inner))
 			}
 		case "meta":
+			tag := inner
 			var name, content string
 			for _, a := range attributes.FindAllSubmatch(tag, -1) {
 				value := clean(string(a[2]) + string(a[3]) + string(a[4]))

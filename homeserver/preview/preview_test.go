@@ -6,15 +6,18 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"image"
 	"image/png"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -97,6 +100,84 @@ func TestAPageSaysWhatItIs(t *testing.T) {
 			}
 		}
 	})
+}
+
+// C36: every address that a page leads to is looked at, not only the first.
+func TestNoSecondHopLeadsInside(t *testing.T) {
+	var pic bytes.Buffer
+	if err := png.Encode(&pic, image.NewRGBA(image.Rect(0, 0, 3, 2))); err != nil {
+		t.Fatal(err)
+	}
+	var hits atomic.Int64
+	l, err := net.Listen("tcp", ":0") // every address of this machine
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		hits.Add(1)
+		w.Header().Set("Content-Type", "image/png")
+		_, _ = w.Write(pic.Bytes())
+	}))
+	inside.Listener.Close()
+	inside.Listener = l
+	inside.Start()
+	defer inside.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var target string
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/redirect":
+			http.Redirect(w, r, target, http.StatusFound)
+		case "/twice":
+			http.Redirect(w, r, "/redirect", http.StatusMovedPermanently)
+		default:
+			w.Header().Set("Content-Type", "text/html")
+			_, _ = w.Write([]byte(`<title>t</title><meta property="og:image" content="` + target + `">`))
+		}
+	}))
+	defer page.Close()
+	files, err := media.New(media.Config{ServerName: "test", Dir: t.TempDir()}, storagetest.Open(t, storagetest.SQLiteURL(t)), signalling.SystemClock{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The page may be fetched; what it leads to stands at other addresses of this machine.
+	s := New(files, "@_preview:test", []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, signalling.SystemClock{})
+	for i, host := range []string{"127.0.0.2", "0.0.0.0", "[::]", "[::1]", "[::ffff:127.0.0.2]", "[::ffff:0:0]", "[64:ff9b::7f00:2]", "2130706434", "0x7f000002", "0177.0.0.2", "127.2", "[fe80::1%25lo]"} {
+		target = "http://" + host + ":" + port + "/x"
+		for _, path := range []string{"/page", "/redirect", "/twice"} {
+			raw, err := s.Preview(t.Context(), fmt.Sprintf("%s%s?%d", page.URL, path, i))
+			if path == "/page" {
+				if err != nil || strings.Contains(string(raw), "og:image") {
+					t.Errorf("%s: %s %v", host, raw, err)
+				}
+			} else if signalling.AsError(err).Status != http.StatusBadGateway {
+				t.Errorf("%s%s: %s %v", host, path, raw, err)
+			}
+		}
+	}
+	if n := hits.Load(); n != 0 {
+		t.Errorf("%d requests went inside", n)
+	}
+}
+
+// C37: pages that are made to be slow are as quick as others of their size.
+func TestPagesMadeToBeSlowAreNot(t *testing.T) {
+	for _, part := range []string{"<script><meta x>", "<script", "<style <meta a=b>", "<!--<meta x>", "<!--", "<title><meta x>", "<title>", "<meta ", "<meta a='<meta a=\"", "<", "<meta a=\"b' c='d\" e>", "&amp;", "<div>", "\xff", "<meta property=og:x content='&#x41;'>", " "} {
+		started := time.Now()
+		og := map[string]any{}
+		properties(og, bytes.Repeat([]byte(part), maxPage/len(part)))
+		if took := time.Since(started); took > 5*time.Second {
+			t.Errorf("%q: %s", part, took)
+		}
+	}
+	og := map[string]any{}
+	properties(og, []byte("<SCRIPT>var a='<title>no</title>'</SCRIPT><STYLE x><title>no</title></style><!-- <title>no</title> --><metadata content=x name=description><TITLE lang=en>Yes</TITLE><Meta Name=Description CONTENT=\"of it\">"))
+	if diff := cmp.Diff(map[string]any{"og:title": "Yes", "og:description": "of it"}, og); diff != "" {
+		t.Error(diff)
+	}
 }
 
 func FuzzProperties(f *testing.F) {

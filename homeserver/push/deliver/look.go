@@ -212,6 +212,15 @@ func (s *Service) pushes(ctx context.Context, h happening, steps []step) ([]step
 				continue
 			}
 		}
+		if s.Invites != nil && e.IsState() && e.Membership() == "invite" && *e.StateKey() == user {
+			hides, err := s.Invites.HidesInvites(ctx, user)
+			if err != nil {
+				return nil, err
+			}
+			if hides != nil && hides(e.Sender()) {
+				continue
+			}
+		}
 		if r.id != "" && r.id == e.ID() {
 			there, err := inCall(ctx, h.room, h.head, user)
 			if err != nil {

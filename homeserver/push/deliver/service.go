@@ -42,13 +42,19 @@ type Ignores interface {
 	Ignored(ctx context.Context, user string) (map[string]struct{}, error)
 }
 
-// Deps are what a Service works with. Calls, Ignores and Metrics may be nil.
+// Invites says whose invites a user is not to see, nil for nobody's.
+type Invites interface {
+	HidesInvites(ctx context.Context, user string) (func(sender string) bool, error)
+}
+
+// Deps are what a Service works with. Calls, Ignores, Invites and Metrics may be nil.
 type Deps struct {
 	Store    *storage.Store
 	Rooms    *rooms.Service
 	Rules    *push.Service
 	Calls    Calls
 	Ignores  Ignores
+	Invites  Invites
 	Gateways *gateway.Client
 	Clock    signalling.Clock
 	Log      *slog.Logger
