@@ -75,6 +75,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	}
 	keys := e2ee.New(store, a.cfg.ServerName, a.log.With("part", "e2ee"), e2ee.Deps{Rooms: room, Clock: clock, Remote: remote})
 	room.UseGuests(acc.IsGuest)
+	room.UseErased(acc.Erased)
 	here, err := a.openPresence(clock)
 	if err != nil {
 		return nil, err

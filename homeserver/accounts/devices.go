@@ -173,9 +173,21 @@ func (s *Service) setPassword(ctx context.Context, userID, password string, othe
 }
 
 // Deactivate ends an account for good: nobody logs in to it, its devices and data go, and its user leaves all rooms. erase asks that
-// the user's messages be hidden too. Errors: M_NOT_FOUND.
+// the user's messages be hidden too, from whoever was not in their room by then. Errors: M_NOT_FOUND.
 func (s *Service) Deactivate(ctx context.Context, userID string, erase bool) error {
-	err := noUser(s.deleteDevices(ctx, userID, othersThan(userID, ""), func(tx *storage.Tx) error { return tx.Deactivate(userID) }))
+	err := noUser(s.deleteDevices(ctx, userID, othersThan(userID, ""), func(tx *storage.Tx) error {
+		if erase {
+			pos, err := tx.NextPos()
+			if err != nil {
+				return err
+			}
+			if err := tx.Erase(userID, pos); err != nil {
+				return err
+			}
+			tx.After(func() { s.noteErased(userID, pos) })
+		}
+		return tx.Deactivate(userID)
+	}))
 	if err != nil {
 		return err
 	}

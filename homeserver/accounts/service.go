@@ -14,6 +14,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -70,6 +71,7 @@ type Service struct {
 
 	ignore   *ignoreLists
 	invites  *invitePolicies
+	erased   erasures
 	sessions *lru.Cache[tokenHash, *cachedSession]
 	cacheMu  sync.Mutex   // orders additions to sessions and ends of tokens
 	epoch    atomic.Int64 // counts ends of tokens
@@ -104,6 +106,9 @@ func New(ctx context.Context, store *storage.Store, cfg Config, clock signalling
 	s := &Service{cfg: cfg, store: store, clock: clock, log: log, hasher: h, key: key, sightings: map[seenDevice]sighting{}, ignore: newIgnoreLists(), invites: newInvitePolicies()}
 	s.sessions, _ = lru.New[tokenHash, *cachedSession](sessionCache)
 	s.filters, _ = lru.New[[32]byte, *filter.Filter](1024)
+	if err := s.readErased(ctx); err != nil {
+		return nil, err
+	}
 	s.filterIDs, _ = lru.New[filterKey, [32]byte](sessionCache)
 	return s, nil
 }
@@ -130,7 +135,7 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-flush.C:
 			err = s.Flush(ctx)
 		case <-prune.C:
-			err = s.Prune(ctx)
+			err = errors.Join(s.Prune(ctx), s.readErased(ctx))
 		}
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("upkeep of accounts failed; it is tried again", "err", err)

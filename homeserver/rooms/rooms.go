@@ -51,6 +51,7 @@ type Service struct {
 	profile   Profile
 	invitable InvitePolicy
 	isGuest   func(ctx context.Context, user string) (bool, error) // nil: there are none
+	erased    func(user string) int64                              // nil: nobody is
 	created   atomic.Int64                                         // newest createTime, in milliseconds
 	version   event.Version
 

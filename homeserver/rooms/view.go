@@ -23,9 +23,40 @@ type View struct {
 	Bare         bool      // leave out what needs a read: prev_content and redacted_because
 }
 
+// UseErased says whose messages are hidden from those who came after a position of the stream; 0 for nobody's. Call it before the
+// first request.
+func (s *Service) UseErased(pos func(user string) int64) { s.erased = pos }
+
+// ShownTo is e as a user may see it: without its content where its sender wanted to be forgotten before the user came (client-server
+// API, "POST /account/deactivate", erase). State stays, as the room is made of it.
+func (r *Room) ShownTo(ctx context.Context, e *Stored, user string) (*event.Event, error) {
+	if r.s.erased == nil || e.IsState() || e.Redacted() {
+		return e.Event, nil
+	}
+	erased := r.s.erased(e.Sender())
+	if erased == 0 {
+		return e.Event, nil
+	}
+	all, err := r.s.UserRooms(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	if now := all[r.ID]; now.Membership == "join" && now.Pos <= erased {
+		return e.Event, nil
+	}
+	if was, err := r.MembershipAt(ctx, e, user); err != nil || was == "join" {
+		return e.Event, err
+	}
+	return e.Redact()
+}
+
 // AppendClient appends e in the format of the client-server API ("ClientEvent").
 func (r *Room) AppendClient(ctx context.Context, dst []byte, e *Stored, v View) ([]byte, error) {
-	dst = append(dst, e.ClientHead()...)
+	shown, err := r.ShownTo(ctx, e, v.User)
+	if err != nil {
+		return dst, err
+	}
+	dst = append(dst, shown.ClientHead()...)
 	if v.RoomID {
 		dst = append(dst, `,"room_id":`...)
 		dst = event.AppendString(dst, r.ID)

@@ -169,6 +169,26 @@ func (tx *Tx) Deactivate(userID string) error {
 	return nil
 }
 
+// Erase notes that the messages of an account are to be hidden from whoever comes after a position.
+func (tx *Tx) Erase(userID string, pos int64) error {
+	return touched(tx.Exec(`UPDATE users SET erased_pos = $2 WHERE user_id = $1`, userID, pos))
+}
+
+// Erased lists the accounts whose messages are hidden, with the position of each.
+func (s *Store) Erased(ctx context.Context) (map[string]int64, error) {
+	out := map[string]int64{}
+	err := s.rows(ctx, func(r *sql.Rows) error {
+		var id string
+		var pos int64
+		if err := r.Scan(&id, &pos); err != nil {
+			return err
+		}
+		out[id] = pos
+		return nil
+	}, `SELECT user_id, erased_pos FROM users WHERE erased_pos > 0`)
+	return out, err
+}
+
 // SetDisplayName changes a profile; ErrNotFound.
 func (tx *Tx) SetDisplayName(userID, name string) error {
 	return touched(tx.Exec(`UPDATE users SET display_name = $2 WHERE user_id = $1 AND deactivated = 0`, userID, name))

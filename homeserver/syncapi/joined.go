@@ -213,7 +213,11 @@ func (j *joinedRoom) relations() (map[int64][]byte, error) {
 func (j *joinedRoom) event(b []byte, e *rooms.Stored, relations []byte) ([]byte, error) {
 	a := j.a
 	if a.q.Filter.Federation {
-		return append(b, e.JSON()...), nil
+		shown, err := j.room.ShownTo(a.ctx, e, a.q.User)
+		if err != nil {
+			return b, err
+		}
+		return append(b, shown.JSON()...), nil
 	}
 	v := rooms.View{User: a.q.User, Device: a.q.Device, Now: a.now, Membership: "join", Relations: relations}
 	if j.fresh || e.Pos <= a.since.Pos || e.Is("m.room.member", a.q.User) {
