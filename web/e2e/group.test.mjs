@@ -9,7 +9,7 @@ import { homeserver } from './server.mjs';
 
 const shots = process.env.TRUNKBOARD_SCREENSHOTS;
 
-for (const mode of (process.env.TRUNKBOARD_RTC_MODES ?? 'compatibility').split(',')) {
+for (const mode of (process.env.TRUNKBOARD_RTC_MODES ?? 'compatibility,matrix_2_0').split(',')) {
   describe(`Element Call, ${mode}`, () => {
     let server;
     let browser;
