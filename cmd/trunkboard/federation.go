@@ -13,6 +13,8 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/clientapi"
 	"github.com/trunkboard/trunkboard/homeserver/fedapi"
 	"github.com/trunkboard/trunkboard/homeserver/federation"
+	"github.com/trunkboard/trunkboard/homeserver/federation/edus"
+	"github.com/trunkboard/trunkboard/homeserver/federation/sender"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/signalling"
@@ -43,6 +45,35 @@ func (a *App) openFederation(store *storage.Store, room *rooms.Service, acc *acc
 	})
 	a.running = append(a.running, component{name: "federation", run: service.Run})
 	return service, nil
+}
+
+// outgoing tells other servers what happens here; empty where federation is off.
+type outgoing struct {
+	sender *sender.Sender
+	edus   *edus.Service
+}
+
+func (o *outgoing) typed(room *rooms.Room, user string, typing bool) {
+	if o.edus != nil {
+		o.edus.Typed(room, user, typing)
+	}
+}
+
+func (o *outgoing) observe(pos int64, notes []storage.Note) {
+	if o.edus != nil {
+		o.sender.Observe(pos, notes)
+		o.edus.Observe(pos, notes)
+	}
+}
+
+// openSender makes what carries events and EDUs to other servers.
+func (a *App) openSender(o *outgoing, others *federation.Service, d edus.Deps) {
+	log := a.log.With("part", "federation")
+	o.sender = sender.New(sender.Deps{Store: d.Store, Client: others.Client, Server: a.cfg.ServerName, Clock: d.Clock, Log: log, Metrics: a.meters.registry})
+	others.Alive, others.Queued = o.sender.Alive, o.sender.Wake
+	d.Federation, d.Sender, d.Log = others, o.sender, log
+	o.edus = edus.New(d)
+	a.running = append(a.running, component{name: "federation sender", run: o.sender.Run}, component{name: "federation EDUs", run: o.edus.Run})
 }
 
 // serverAPI is what other servers ask; nil when federation is off.

@@ -15,6 +15,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/e2ee"
 	"github.com/trunkboard/trunkboard/homeserver/event"
 	"github.com/trunkboard/trunkboard/homeserver/fedapi"
+	"github.com/trunkboard/trunkboard/homeserver/federation/edus"
 	"github.com/trunkboard/trunkboard/homeserver/guests"
 	"github.com/trunkboard/trunkboard/homeserver/mail"
 	"github.com/trunkboard/trunkboard/homeserver/media"
@@ -83,8 +84,10 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	rules := push.New(store, clock, a.log.With("part", "push"))
 	acc.Hook(accounts.Hooks{DeviceDeleted: rules.DeviceDeleted})
 	a.running = append(a.running, component{name: "push", run: rules.Run})
+	telling := &outgoing{} // filled in below: who tells other servers leans on sync, and sync on it
 	sync := syncapi.New(syncapi.Deps{
 		Store: store, Rooms: room, Keys: keys, Account: withPushRules{acc.ForSync(), rules}, Ignores: acc, Invites: acc, Unread: rules, Presence: here, Clock: clock, Log: a.log.With("part", "sync"), CatchUp: store.CatchUp,
+		Typed: telling.typed,
 	})
 	meetings := calls.NewGroups(store, room, clock, a.log.With("part", "calls"), a.meters.registry)
 	a.running = append(a.running, component{name: "group calls", run: meetings.Run})
@@ -104,6 +107,9 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	}
 	pushes := a.openPushes(deliver.Deps{Store: store, Rooms: room, Rules: rules, Calls: records, Ignores: acc, Invites: acc, Clock: clock})
 	records.OnStopped(pushes.Stopped)
+	if others != nil {
+		a.openSender(telling, others, edus.Deps{Store: store, Rooms: room, Sync: sync, Keys: keys, Presence: here, Clock: clock})
+	}
 	visitors := guests.New(room, acc, a.log.With("part", "guests"))
 	a.running = append(a.running, component{name: "guests", run: visitors.Run})
 	store.Observe(func(pos int64, notes []storage.Note) {
@@ -115,6 +121,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		if groups != nil {
 			rtc.EndMedia(groups, notes)
 		}
+		telling.observe(pos, notes)
 		pushes.Observe(pos, notes) // after records, which it asks whether a call rings
 	})
 	a.running = append(a.running, component{name: "calls", run: records.Run})

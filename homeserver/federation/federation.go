@@ -50,6 +50,7 @@ type Deps struct {
 
 	Exists func(ctx context.Context, user string) (bool, error) // whether a local user may be invited; nil: everybody
 	Alive  func(server string)                                  // told of servers that show life; may be nil
+	Queued func(server string)                                  // told after something was put into the outbox for a server; may be nil
 }
 
 // Service is federation of one server.

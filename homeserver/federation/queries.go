@@ -136,7 +136,10 @@ func (s *Service) QueueToDevice(tx *storage.Tx, server, sender, typ, _ string, m
 	if err != nil {
 		return err
 	}
-	return tx.InsertOutbox(server, "edu", pos, 0, payload)
+	if s.Queued != nil {
+		tx.After(func() { s.Queued(server) })
+	}
+	return tx.InsertOutbox(storage.Queued{Destination: server, Seq: pos, Payload: payload, Urgent: true}) // they carry the keys of calls
 }
 
 // EventNear asks servers for the event nearest to a time ("GET /timestamp_to_event"). Errors: M_NOT_FOUND.

@@ -522,6 +522,16 @@ func (r *Room) writeMeaning(tx *storage.Tx, p *planned, pos int64) error {
 	return nil
 }
 
+// hurries says whether an event is one that people wait for with a telephone in their hand.
+func hurries(typ string) bool {
+	switch typ {
+	case "m.rtc.member", "org.matrix.msc4143.rtc.member", "org.matrix.msc3401.call.member", "m.rtc.notification", "org.matrix.msc4075.rtc.notification",
+		"org.matrix.msc4075.call.notify", "m.rtc.decline", "org.matrix.msc4310.rtc.decline", "org.matrix.msc4143.rtc.slot", "m.rtc.slot":
+		return true
+	}
+	return strings.HasPrefix(typ, "m.call.")
+}
+
 // writeOutbox queues an event for the servers that hear of it from us: those in the room before or after it, and the server of a user
 // who was invited, or knocked, and hears now that nothing comes of it.
 func (r *Room) writeOutbox(tx *storage.Tx, p *planned, was *Head, pos int64) error {
@@ -558,9 +568,10 @@ func (r *Room) writeOutbox(tx *storage.Tx, p *planned, was *Head, pos int64) err
 			add(s)
 		}
 	}
+	urgent := hurries(e.Type())
 	for _, server := range p.outbox {
 		// The outbox id is the stream position, so that the order to each server is the order of commits.
-		if err := tx.InsertOutbox(server, "pdu", pos, e.NID, nil); err != nil {
+		if err := tx.InsertOutbox(storage.Queued{Destination: server, Seq: pos, EventNID: e.NID, Urgent: urgent}); err != nil {
 			return err
 		}
 	}

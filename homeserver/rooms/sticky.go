@@ -103,7 +103,7 @@ func (r *Room) greet(tx *storage.Tx, e *Stored, before, after *Head) error {
 			if err != nil {
 				return err
 			}
-			if err := tx.InsertOutbox(server, "pdu", seq, x.EventNID, nil); err != nil {
+			if err := tx.InsertOutbox(storage.Queued{Destination: server, Seq: seq, EventNID: x.EventNID, Urgent: true}); err != nil {
 				return err
 			}
 		}

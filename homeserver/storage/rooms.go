@@ -407,16 +407,6 @@ func (s *Store) RoomMembers(ctx context.Context, roomNID int64) (out []Membershi
 	return out, err
 }
 
-// InsertOutbox queues something for another server: kind "pdu" names an event, "edu" carries a payload. seq is a stream position: the
-// queue of a destination is drained in its order.
-func (tx *Tx) InsertOutbox(destination, kind string, seq, eventNID int64, payload []byte) error {
-	if payload == nil {
-		payload = []byte{}
-	}
-	_, err := tx.Exec(`INSERT INTO outbox (destination, seq, kind, event_nid, payload) VALUES ($1, $2, $3, $4, $5)`, destination, seq, kind, eventNID, payload)
-	return err
-}
-
 // ServerKey is a signing key of this server.
 type ServerKey struct {
 	ID        string

@@ -85,6 +85,9 @@ type Deps struct {
 	Log      *slog.Logger
 	// CatchUp reads what other nodes have committed; nil on a node that is alone.
 	CatchUp func(context.Context) error
+
+	// Typed hears of each notice that a user types in a room, or has stopped; may be nil. It must be quick.
+	Typed func(room *rooms.Room, user string, typing bool)
 }
 
 // Service answers syncs.

@@ -59,6 +59,9 @@ func (s *Service) setTyping(room *rooms.Room, user string, d time.Duration) {
 	}
 	changed := was != (d > 0)
 	t.mu.Unlock()
+	if s.Typed != nil && (changed || d > 0) {
+		s.Typed(room, user, d > 0)
+	}
 	if changed {
 		eph := s.ephemeral(room.Head().Joined(), &item{kind: ephTyping, room: room})
 		t.mu.Lock()

@@ -1,0 +1,446 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package sender carries what waits in the outbox to other servers (server-server API, "Transactions").
+//
+// The outbox is rows in the database, written in the transaction of the event itself, so nothing that was acknowledged is forgotten.
+// Each destination has a lane, which sends one transaction after the other and deletes their rows once they were answered:
+//
+//	commit -> Wake -> lane: up to 50 PDUs and 100 EDUs -> PUT /send/{txn} -> delete rows -> next
+//	                    failed -> wait 1 s, 2 s, … 1 h, or until the server shows life -> the same again
+//
+// Calls do not wait behind a backlog: rows that are urgent go first. The id of a transaction is a hash of what is in it, so one that
+// is sent again because its answer was lost does nothing twice. What is only of the moment, such as typing, is kept in memory
+// alone, the newest of each kind, and forgotten when the other server is away.
+package sender
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/trunkboard/trunkboard/homeserver/federation"
+	"github.com/trunkboard/trunkboard/homeserver/rooms"
+	"github.com/trunkboard/trunkboard/homeserver/storage"
+	"github.com/trunkboard/trunkboard/signalling"
+)
+
+const (
+	firstWait   = time.Second
+	longestWait = time.Hour
+	atOnce      = 64               // transactions under way, to all servers together
+	sendTime    = 60 * time.Second // for one transaction
+	maxMoments  = 200              // EDUs of the moment that a lane holds
+	maxWaiting  = 100_000          // rows that wait for one server; what is older is dropped when it stays away
+)
+
+// Asker sends a signed request to another server; *federation.Client is one.
+type Asker interface {
+	Do(ctx context.Context, a federation.Ask) ([]byte, error)
+}
+
+// Deps are what the sender needs.
+type Deps struct {
+	Store   *storage.Store
+	Client  Asker
+	Server  string // the name of this server
+	Clock   signalling.Clock
+	Log     *slog.Logger
+	Metrics prometheus.Registerer // may be nil
+}
+
+// Sender sends to other servers. Run has to work for it.
+type Sender struct {
+	Deps
+	slots   chan struct{}
+	working sync.WaitGroup
+
+	mu    sync.Mutex
+	ctx   context.Context // of Run; nil before
+	lanes map[string]*lane
+
+	sent   *prometheus.CounterVec
+	behind prometheus.Gauge
+}
+
+// lane is one destination.
+type lane struct {
+	s      *Sender
+	server string
+
+	mu       sync.Mutex
+	busy     bool        // a goroutine works
+	again    bool        // look once more before it ends
+	wait     func() bool // stops the timer; nil: not waiting
+	failures int
+	order    []string // keys of moments, the oldest first
+	moments  map[string]json.RawMessage
+}
+
+// New makes a Sender.
+func New(d Deps) *Sender {
+	s := &Sender{Deps: d, slots: make(chan struct{}, atOnce), lanes: map[string]*lane{}}
+	s.sent = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "trunkboard_federation_transactions_total", Help: "Transactions to other servers by result: sent, failed, refused."}, []string{"result"})
+	s.behind = prometheus.NewGauge(prometheus.GaugeOpts{Name: "trunkboard_federation_waiting_servers", Help: "Other servers that do not answer and that something waits for."})
+	if d.Metrics != nil {
+		d.Metrics.MustRegister(s.sent, s.behind)
+	}
+	return s
+}
+
+// Run sends what the outbox holds, and what comes, until ctx ends; then it waits for what is under way.
+func (s *Sender) Run(ctx context.Context) error {
+	s.mu.Lock()
+	s.ctx = ctx
+	early := slices.Collect(maps.Values(s.lanes))
+	s.mu.Unlock()
+	for _, l := range early {
+		l.wake()
+	}
+	for {
+		list, err := s.Store.OutboxDestinations(ctx)
+		if err == nil {
+			for _, server := range list {
+				s.Wake(server)
+			}
+			break
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		s.Log.Warn("the outbox could not be read", "err", err)
+		if !s.pause(ctx, firstWait) {
+			break
+		}
+	}
+	<-ctx.Done()
+	s.mu.Lock()
+	s.ctx = nil // no lane starts any more
+	for _, l := range s.lanes {
+		l.mu.Lock()
+		if l.wait != nil {
+			l.wait()
+			l.wait = nil
+		}
+		l.mu.Unlock()
+	}
+	s.mu.Unlock()
+	s.working.Wait()
+	return nil
+}
+
+// pause waits, and says false when ctx ended first.
+func (s *Sender) pause(ctx context.Context, d time.Duration) bool {
+	due := make(chan struct{})
+	stop := s.Clock.AfterFunc(d, func() { close(due) })
+	defer stop()
+	select {
+	case <-due:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Observe hears of commits: events that were queued for other servers are sent.
+func (s *Sender) Observe(_ int64, notes []storage.Note) {
+	for _, n := range notes {
+		if c, ok := n.Value.(*rooms.Committed); ok && n.Kind == storage.NoteEvent {
+			for _, server := range c.Outbox {
+				s.Wake(server)
+			}
+		}
+	}
+}
+
+// Wake says that the outbox holds something for a server. It returns at once.
+func (s *Sender) Wake(server string) { s.lane(server).wake() }
+
+// Alive says that a server showed life: what waits for it is tried at once.
+func (s *Sender) Alive(server string) {
+	s.mu.Lock()
+	l := s.lanes[server]
+	s.mu.Unlock()
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	waiting := l.wait != nil
+	if waiting {
+		l.wait()
+		l.wait, l.failures = nil, 0
+		s.behind.Dec()
+	}
+	l.mu.Unlock()
+	if waiting {
+		l.wake()
+	}
+}
+
+// Moment sends an EDU that is only of the moment. A newer one with the same key takes the place of one that was not sent yet; when the
+// server is away, or the lane full, it is dropped.
+func (s *Sender) Moment(server, key string, edu json.RawMessage) {
+	l := s.lane(server)
+	l.mu.Lock()
+	if l.wait != nil {
+		l.mu.Unlock()
+		return
+	}
+	if _, ok := l.moments[key]; !ok {
+		if len(l.order) >= maxMoments {
+			l.mu.Unlock()
+			return
+		}
+		l.order = append(l.order, key)
+	}
+	if l.moments == nil {
+		l.moments = map[string]json.RawMessage{}
+	}
+	l.moments[key] = edu
+	l.mu.Unlock()
+	l.wake()
+}
+
+func (s *Sender) lane(server string) *lane {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.lanes[server]
+	if l == nil {
+		l = &lane{s: s, server: server}
+		s.lanes[server] = l
+	}
+	return l
+}
+
+// wake starts the lane unless it works already or waits for a server that is away.
+func (l *lane) wake() {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	ctx := l.s.ctx
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if ctx == nil || l.wait != nil {
+		return // Run wakes all of them when it begins
+	}
+	if l.busy {
+		l.again = true
+		return
+	}
+	l.busy = true
+	l.s.working.Go(func() { l.work(ctx) })
+}
+
+// work sends until nothing is left, or the other server is away.
+func (l *lane) work(ctx context.Context) {
+	limit := federation.MaxPDUs
+	for {
+		n, err := l.step(ctx, limit)
+		var refused *refusal
+		switch {
+		case ctx.Err() != nil:
+			l.mu.Lock()
+			l.busy = false
+			l.mu.Unlock()
+			return
+		case errors.As(err, &refused):
+			// Something in there is more than the other server takes. It is found by halves, and left out.
+			l.s.sent.WithLabelValues("refused").Inc()
+			limit = max(1, n/2)
+		case err != nil:
+			l.s.sent.WithLabelValues("failed").Inc()
+			l.fail(ctx, err)
+			return
+		case n > 0:
+			l.s.sent.WithLabelValues("sent").Inc()
+			limit = min(federation.MaxPDUs, limit*2)
+			l.mu.Lock()
+			l.failures = 0
+			l.mu.Unlock()
+		default:
+			l.mu.Lock()
+			if !l.again && len(l.order) == 0 {
+				l.busy = false
+				l.mu.Unlock()
+				return
+			}
+			l.again = false
+			l.mu.Unlock()
+		}
+	}
+}
+
+// fail puts the lane to sleep.
+func (l *lane) fail(ctx context.Context, err error) {
+	l.mu.Lock()
+	l.failures++
+	n := l.failures
+	wait := min(longestWait, firstWait<<min(n-1, 20))
+	wait += time.Duration((rand.Float64() - 0.5) * 0.4 * float64(wait)) // so that not all of them come back at once
+	l.busy, l.again, l.order, l.moments = false, false, nil, nil
+	l.s.behind.Inc()
+	l.wait = l.s.Clock.AfterFunc(wait, func() {
+		l.mu.Lock()
+		waiting := l.wait != nil
+		l.wait = nil
+		l.mu.Unlock()
+		if waiting {
+			l.s.behind.Dec()
+			l.wake()
+		}
+	})
+	l.mu.Unlock()
+	l.s.Log.Debug("a server does not take what is sent to it", "server", l.server, "failures", n, "next", wait.Round(time.Second), "err", err)
+	if n%8 == 0 {
+		if dropped, err := l.s.Store.TrimOutbox(ctx, l.server, maxWaiting); err == nil && dropped > 0 {
+			l.s.Log.Warn("a server is away for long; the oldest of what waits for it was dropped", "server", l.server, "dropped", dropped)
+		}
+	}
+}
+
+// refusal is the answer of a server that will never take this transaction.
+type refusal struct{ error }
+
+func (r *refusal) Unwrap() error { return r.error }
+
+// step sends one transaction and gives how many rows and EDUs it held; 0: there was nothing.
+func (l *lane) step(ctx context.Context, limit int) (n int, err error) {
+	select {
+	case l.s.slots <- struct{}{}:
+		defer func() { <-l.s.slots }()
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	rows, err := l.s.Store.Outbox(ctx, l.server, limit)
+	if err != nil {
+		return 0, err
+	}
+	txn, lost, err := l.compose(ctx, rows)
+	if err != nil {
+		return 0, err
+	}
+	keys := l.addMoments(txn)
+	n = len(rows) + len(keys)
+	if n == 0 {
+		return 0, nil
+	}
+	if len(txn.PDUs)+len(txn.EDUs) > 0 {
+		err := l.s.put(ctx, l.server, txn)
+		var refused *refusal
+		switch {
+		case errors.As(err, &refused) && len(rows) <= 1:
+			l.s.Log.Warn("a server refuses something for good; it is left out", "server", l.server, "err", err)
+		case err != nil:
+			return n, err
+		}
+	}
+	if lost > 0 {
+		l.s.Log.Error("events of the outbox are not in the database", "server", l.server, "events", lost)
+	}
+	if len(rows) == 0 {
+		return n, nil
+	}
+	return n, l.s.Store.Write(ctx, func(tx *storage.Tx) error { return tx.DeleteOutbox(rows) })
+}
+
+// transaction is the body of PUT /send.
+type transaction struct {
+	Origin string            `json:"origin"`
+	TS     int64             `json:"origin_server_ts"`
+	PDUs   []json.RawMessage `json:"pdus"`
+	EDUs   []json.RawMessage `json:"edus,omitempty"`
+}
+
+// compose makes a transaction of rows, in their order.
+func (l *lane) compose(ctx context.Context, rows []storage.Queued) (t *transaction, lost int, err error) {
+	t = &transaction{Origin: l.s.Server, TS: l.s.Clock.Now().UnixMilli(), PDUs: []json.RawMessage{}}
+	var nids []int64
+	for _, q := range rows {
+		if q.EventNID != 0 {
+			nids = append(nids, q.EventNID)
+		}
+	}
+	events := map[int64]json.RawMessage{}
+	if len(nids) > 0 {
+		list, err := l.s.Store.EventsByNID(ctx, nids)
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, e := range list {
+			events[e.NID] = e.JSON
+		}
+	}
+	for _, q := range rows {
+		if q.EventNID == 0 {
+			t.EDUs = append(t.EDUs, q.Payload)
+		} else if raw, ok := events[q.EventNID]; ok {
+			t.PDUs = append(t.PDUs, raw)
+		} else {
+			lost++
+		}
+	}
+	return t, lost, nil
+}
+
+// addMoments takes EDUs of the moment along, as far as there is room.
+func (l *lane) addMoments(t *transaction) (keys []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.order) > 0 && len(t.EDUs) < federation.MaxEDUs {
+		key := l.order[0]
+		l.order = l.order[1:]
+		t.EDUs = append(t.EDUs, l.moments[key])
+		delete(l.moments, key)
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+// put sends a transaction. Its id is a hash of what it holds, not of when it is sent.
+func (s *Sender) put(ctx context.Context, server string, t *transaction) error {
+	h := sha256.New()
+	for _, raw := range t.PDUs {
+		h.Write(raw)
+		h.Write([]byte{0})
+	}
+	h.Write([]byte{1})
+	for _, raw := range t.EDUs {
+		h.Write(raw)
+		h.Write([]byte{0})
+	}
+	id := base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:18])
+	body, err := json.Marshal(t)
+	if err != nil {
+		return err
+	}
+	answer, err := s.Client.Do(ctx, federation.Ask{Server: server, Method: http.MethodPut, Path: "/_matrix/federation/v1/send/" + url.PathEscape(id), Body: body, Timeout: sendTime})
+	if err != nil {
+		if e := signalling.AsError(err); e.Status == http.StatusBadRequest || e.Status == http.StatusRequestEntityTooLarge {
+			return &refusal{err}
+		}
+		return err
+	}
+	var results struct {
+		PDUs map[string]struct {
+			Error string `json:"error"`
+		} `json:"pdus"`
+	}
+	if json.Unmarshal(answer, &results) == nil {
+		for event, r := range results.PDUs {
+			if r.Error != "" {
+				s.Log.Debug("a server does not take an event", "server", server, "event", event, "err", r.Error)
+			}
+		}
+	}
+	return nil
+}
