@@ -315,15 +315,7 @@ func absence(t *testing.T, host, guest *server, version string) {
 func keys(t *testing.T, from, to *server) {
 	ann, bob, _ := together(t, from, to, "11", nil)
 	for _, u := range []*user{ann, bob} {
-		u.must("POST", "/_matrix/client/v3/keys/upload", object{
-			"device_keys": object{
-				"user_id": u.id, "device_id": u.device, "algorithms": []string{"m.olm.v1.curve25519-aes-sha2"},
-				"keys":       object{"curve25519:" + u.device: "wqZbLPwBeGvYNFWDm1pOKRRLAVAVpsGbTMQqA8aHNxM", "ed25519:" + u.device: "CbzMR5Tzu7XCGYVOMyRUIqmiUC1RC/SLSvrsQX0DYBU"},
-				"signatures": object{u.id: object{"ed25519:" + u.device: "u5MNCj7L9c1WZqyEQIXRJCTbSZ2dWRdmYOAUyJDHvRUOPZyJLwWnSGvMOCLuP1u0Hj2CoMm2OWBTV1QbwJj6Ag"}},
-			},
-			"one_time_keys": object{"signed_curve25519:AAAAAQ": object{"key": "zKbLg+NrIjpnagy+pIY6uPL4ZwEG2v+8F9lmgsnlZzs", "signatures": object{u.id: object{
-				"ed25519:" + u.device: "u5MNCj7L9c1WZqyEQIXRJCTbSZ2dWRdmYOAUyJDHvRUOPZyJLwWnSGvMOCLuP1u0Hj2CoMm2OWBTV1QbwJj6Ag"}}}},
-		}, nil)
+		u.uploadKeys()
 	}
 	var query struct {
 		DeviceKeys map[string]map[string]json.RawMessage `json:"device_keys"`
@@ -349,12 +341,14 @@ func keys(t *testing.T, from, to *server) {
 
 	// A new device is announced to those who share a room.
 	var login struct {
-		DeviceID string `json:"device_id"`
+		AccessToken string `json:"access_token"`
+		DeviceID    string `json:"device_id"`
 	}
 	bob.must("POST", "/_matrix/client/v3/login", object{"type": "m.login.password", "identifier": object{"type": "m.id.user", "user": bob.id},
 		"password": "a password of " + strings.TrimPrefix(bob.id[:strings.IndexByte(bob.id, ':')], "@")}, &login)
 	second := *bob
-	second.must("PUT", "/_matrix/client/v3/devices/"+login.DeviceID, object{"display_name": "second"}, nil)
+	second.token, second.device = login.AccessToken, login.DeviceID
+	second.uploadKeys()
 	ann.await("word of the new device", func(a *syncAnswer) bool { return slices.Contains(a.DeviceLists.Changed, bob.id) })
 }
 
