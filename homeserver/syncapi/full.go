@@ -89,7 +89,15 @@ func (a *answer) fullRoom(r *rooms.Room, account []byte, look bool) error {
 			return a.stripped(r, &a.knock, "knock_state")
 		}
 	case "leave", "ban":
-		if m.Pos > a.since.Pos && (a.since.Pos > 0 || a.q.Filter.Room.IncludeLeave) {
+		tell := m.Pos > a.since.Pos && (a.since.Pos > 0 || a.q.Filter.Room.IncludeLeave)
+		if !tell && a.since.Pos == 0 { // who was thrown out hears of it on a new device too, as other servers have it
+			own, err := r.ByRef(a.ctx, rooms.Ref{NID: m.EventNID})
+			if err != nil {
+				return err
+			}
+			tell = own != nil && own.Sender() != a.q.User
+		}
+		if tell {
 			return a.fullLeft(r, m)
 		}
 	}
