@@ -303,7 +303,11 @@ func withField(t testing.TB, raw []byte, key, value string) []byte {
 func TestHostileEventsAreRefused(t *testing.T) {
 	for _, v := range []Version{"1", "5", "6", "10", "11", "12"} {
 		e := build(t, v, corpus(v)[7], ids(v, "a", "b"), 3, EventsState{})
-		long := `"` + strings.Repeat("é", 128) + `"` // 256 bytes, 128 code points
+		long := `"` + strings.Repeat("é", 128) + `"` // 256 bytes, 128 code points, which were counted before v11
+		tooLong, short := `"`+strings.Repeat("é", 256)+`"`, ""
+		if v.n() >= 11 {
+			short = "M_TOO_LARGE"
+		}
 		list := func(n int) string {
 			one, _ := json.Marshal(ids(v, "a")[0])
 			if v.n() <= 2 {
@@ -315,8 +319,8 @@ func TestHostileEventsAreRefused(t *testing.T) {
 		rows := []row{
 			{"depth", `9007199254740992`, "M_BAD_JSON"}, {"depth", `9223372036854775807`, "M_BAD_JSON"}, {"depth", `-1`, "M_BAD_JSON"}, {"depth", `"3"`, "M_BAD_JSON"}, {"depth", ``, "M_BAD_JSON"},
 			{"depth", `9007199254740991`, ""},
-			{"type", `7`, "M_BAD_JSON"}, {"type", `"a\u0000b"`, "M_BAD_JSON"}, {"type", ``, "M_BAD_JSON"}, {"type", long, "M_TOO_LARGE"},
-			{"state_key", `null`, "M_BAD_JSON"}, {"state_key", `"\u0000"`, "M_BAD_JSON"}, {"state_key", long, "M_TOO_LARGE"},
+			{"type", `7`, "M_BAD_JSON"}, {"type", `"a\u0000b"`, "M_BAD_JSON"}, {"type", ``, "M_BAD_JSON"}, {"type", long, short}, {"type", tooLong, "M_TOO_LARGE"},
+			{"state_key", `null`, "M_BAD_JSON"}, {"state_key", `"\u0000"`, "M_BAD_JSON"}, {"state_key", long, short}, {"state_key", tooLong, "M_TOO_LARGE"},
 			{"sender", `"alice"`, "M_BAD_JSON"}, {"sender", `"@alice"`, "M_BAD_JSON"}, {"sender", `"@alice:exa mple"`, "M_BAD_JSON"}, {"sender", `"@` + strings.Repeat("é", 125) + `:x.org"`, "M_TOO_LARGE"}, {"sender", ``, "M_BAD_JSON"},
 			{"room_id", `"room"`, "M_BAD_JSON"}, {"room_id", ``, "M_BAD_JSON"}, {"room_id", `5`, "M_BAD_JSON"},
 			{"content", `[]`, "M_BAD_JSON"}, {"content", `null`, "M_BAD_JSON"}, {"content", ``, "M_BAD_JSON"}, {"content", `{"a":1,"a":1}`, "M_BAD_JSON"},
