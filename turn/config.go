@@ -139,7 +139,7 @@ func (c Config) withDefaults() Config {
 	}
 	or(&c.Engine, string(relay.Auto))
 	if c.Relays == nil {
-		c.Relays = hostRelays()
+		c.Relays = HostRelays()
 	}
 	or(&c.MinPort, 49152)
 	or(&c.MaxPort, 65535)
@@ -270,7 +270,8 @@ func hostAddrs() []netip.Addr {
 	return out
 }
 
-func hostRelays() (out []RelayAddress) {
+// HostRelays is what Config.Relays is by default.
+func HostRelays() (out []RelayAddress) {
 	var seen [2]bool
 	for _, a := range hostAddrs() {
 		if f := familyIndex(a); a.IsGlobalUnicast() && !seen[f] {

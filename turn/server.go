@@ -31,6 +31,7 @@ import (
 
 	"github.com/trunkboard/trunkboard/turn/listen"
 	"github.com/trunkboard/trunkboard/turn/relay"
+	"github.com/trunkboard/trunkboard/turn/stunmsg"
 )
 
 // Server is a STUN and TURN server.
@@ -413,4 +414,9 @@ func (s *Server) serve(conn net.Conn, mustTLS bool) {
 		transport = "tls"
 	}
 	s.serveStream(c, remote, transport)
+}
+
+// AnswerBinding is the answer to a STUN Binding request from a client at from, as Server gives it; nil if p deserves none.
+func AnswerBinding(p []byte, from netip.AddrPort) []byte {
+	return stunmsg.AppendBindingReply(nil, p, from)
 }

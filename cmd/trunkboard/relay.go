@@ -48,8 +48,14 @@ func (a *App) openRelay() error {
 		return err
 	}
 	cfg := a.relayConfig()
-	if err := relayOptions(&cfg, c.Options); err != nil {
+	stunServer, err := relayOptions(&cfg, c.Options)
+	if err != nil {
 		return err
+	}
+	if stunServer != "" {
+		if cfg.Relays, err = findExternal(cfg.Relays, stunServer, a.log); err != nil {
+			return err
+		}
 	}
 	server, err := turn.New(cfg, creds, a.log.With("part", "turn"), a.meters.registry)
 	if err != nil {

@@ -16,14 +16,19 @@ import (
 )
 
 // relayOptions reads turn.options into the relay's configuration: what few installations need, each a name and its values, with spaces
-// between. The names and meanings are in configs/trunkboard.yaml.
-func relayOptions(cfg *turn.Config, options []string) error {
+// between. The names and meanings are in configs/trunkboard.yaml. It gives the STUN server to ask for the external address, if there is one.
+func relayOptions(cfg *turn.Config, options []string) (stunServer string, err error) {
 	for _, o := range options {
-		if err := relayOption(cfg, strings.Fields(o)); err != nil {
-			return fmt.Errorf("turn.options: %q: %w", o, err)
+		words := strings.Fields(o)
+		if len(words) == 2 && words[0] == "external" {
+			stunServer = words[1]
+			continue
+		}
+		if err := relayOption(cfg, words); err != nil {
+			return "", fmt.Errorf("turn.options: %q: %w", o, err)
 		}
 	}
-	return nil
+	return stunServer, nil
 }
 
 func relayOption(cfg *turn.Config, words []string) error {
@@ -71,7 +76,7 @@ func relayOption(cfg *turn.Config, words []string) error {
 		cfg.Realms = append(cfg.Realms, r)
 		return nil
 	}
-	return errors.New("no such option; there are tcp_relays, discovery, alternate, proxy, bandwidth, user_bandwidth, oauth, realm")
+	return errors.New("no such option; there are external, tcp_relays, discovery, alternate, proxy, bandwidth, user_bandwidth, oauth, realm")
 }
 
 // oauthKeys reads the keys shared with an authorisation server: a file, for they are secrets, of lines of a kid and its key in base64.

@@ -20,8 +20,8 @@ func TestRelayOptionsAreReadAsTheSettingsFileSays(t *testing.T) {
 	if err := os.WriteFile(file, []byte("# shared with auth.example\nnorth MDEyMzQ1Njc4OTAxMjM0NQ==\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err := relayOptions(&got, []string{
-		"tcp_relays", "discovery 192.0.2.1:3478 192.0.2.2:3479", "alternate 192.0.2.9:3478", "proxy 10.0.0.0/8 192.168.0.1/32",
+	stunServer, err := relayOptions(&got, []string{
+		"external stun.example.org:3478", "tcp_relays", "discovery 192.0.2.1:3478 192.0.2.2:3479", "alternate 192.0.2.9:3478", "proxy 10.0.0.0/8 192.168.0.1/32",
 		"oauth turn.example " + file, "bandwidth 100MiB", "user_bandwidth 2MiB", "realm red origin=https://red.example allocations=100 user_allocations=2 bandwidth=10MiB",
 	})
 	want := turn.Config{
@@ -33,11 +33,11 @@ func TestRelayOptionsAreReadAsTheSettingsFileSays(t *testing.T) {
 		Bandwidth:      100 << 20, UserBandwidth: 2 << 20,
 		Realms: []turn.Realm{{Name: "red", Origins: []string{"https://red.example"}, TotalQuota: 100, UserQuota: 2, Bandwidth: 10 << 20}},
 	}
-	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" || err != nil {
+	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" || err != nil || stunServer != "stun.example.org:3478" {
 		t.Errorf("%v\n%s", err, d)
 	}
-	for _, bad := range []string{"", "tcp_relay", "tcp_relays yes", "discovery 192.0.2.1:3478", "alternate host:1", "proxy 10.0.0.0", "bandwidth", "bandwidth fast", "oauth x", "oauth x /nowhere", "realm", "realm red origin", "realm red colour=red", "realm red allocations=x"} {
-		if err := relayOptions(new(turn.Config), []string{bad}); err == nil || !strings.Contains(err.Error(), "turn.options") {
+	for _, bad := range []string{"", "external", "tcp_relay", "tcp_relays yes", "discovery 192.0.2.1:3478", "alternate host:1", "proxy 10.0.0.0", "bandwidth", "bandwidth fast", "oauth x", "oauth x /nowhere", "realm", "realm red origin", "realm red colour=red", "realm red allocations=x"} {
+		if _, err := relayOptions(new(turn.Config), []string{bad}); err == nil || !strings.Contains(err.Error(), "turn.options") {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}

@@ -29,6 +29,7 @@ type Server struct {
 	Port      int
 	Transport string      // udp, tcp or tls
 	TLS       *tls.Config // for tls; nil verifies Host against the system's authorities
+	From      netip.Addr  // for udp: our address to ask from; the zero value means the one that leads there
 }
 
 // String gives the server as in a URI (RFC 7064, RFC 7065), without the scheme.
@@ -188,6 +189,9 @@ func dial(ctx context.Context, s Server) (net.PacketConn, net.Addr, error) {
 	var dialer net.Dialer
 	switch s.Transport {
 	case "udp":
+		if s.From.IsValid() {
+			dialer.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(s.From, 0))
+		}
 		// Connected only to learn which of our addresses leads there, then bound to it: replies must come from the address we asked.
 		c, err := dialer.DialContext(ctx, "udp", at)
 		if err != nil {
