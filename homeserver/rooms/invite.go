@@ -151,8 +151,8 @@ func (s *Service) TakeLeave(ctx context.Context, e *event.Event) error {
 	if own == nil || own.Membership() != "invite" && own.Membership() != "knock" || r.Head().resident(s.signer.Server) {
 		return signalling.NotFound("there is no invite and no knock of %s outside of a room", *e.StateKey())
 	}
-	if e.Sender() != *e.StateKey() && own.Membership() == "invite" && event.ServerOf(e.Sender()) != event.ServerOf(own.Sender()) {
-		return signalling.Forbidden("only the server that invited may take the invite back")
+	if e.Sender() != *e.StateKey() && own.Membership() == "invite" && e.Sender() != own.Sender() {
+		return signalling.Forbidden("only who invited may take the invite back: nothing else is known of the room")
 	}
 	if e.Version() != r.Version {
 		return signalling.InvalidParam("event %s is not of room %s", e.ID(), r.ID)

@@ -3,6 +3,7 @@
 package rooms
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -72,6 +73,9 @@ func (s *Service) SetMembership(ctx context.Context, roomID, sender, device, tar
 	if err != nil {
 		return err
 	}
+	if extra, err = withoutAuthoriser(extra); err != nil {
+		return err
+	}
 	head := r.Head()
 	now := head.Membership(target)
 	switch {
@@ -99,6 +103,21 @@ func (s *Service) SetMembership(ctx context.Context, roomID, sender, device, tar
 	}
 	_, err = s.Append(ctx, roomID, Draft{Sender: sender, Device: device, Type: "m.room.member", StateKey: &target, Content: content})
 	return err
+}
+
+// withoutAuthoriser takes join_authorised_via_users_server out of what a client wants in its member event: it is the server's to say,
+// and other servers refuse an event that the server named there has not signed.
+func withoutAuthoriser(extra json.RawMessage) (json.RawMessage, error) {
+	const key = "join_authorised_via_users_server"
+	if !bytes.Contains(extra, []byte(key)) {
+		return extra, nil
+	}
+	var c map[string]json.RawMessage
+	if err := json.Unmarshal(extra, &c); err != nil {
+		return nil, signalling.BadJSON("the content must be an object").Because(err)
+	}
+	delete(c, key)
+	return json.Marshal(c)
 }
 
 // restricted adds join_authorised_via_users_server to a join of a restricted room that the user may enter because of another room

@@ -256,3 +256,23 @@ func TestPowerLevelsThatNameACreatorAreBadRatherThanForbidden(t *testing.T) {
 		}
 	})
 }
+
+func TestAClientDoesNotSayWhoLetItIn(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, st *storage.Store) {
+		ctx := context.Background()
+		s := open(t, st)
+		id := create(t, s, "10")
+		extra := content(map[string]any{"displayname": "Alice", "join_authorised_via_users_server": "unused"})
+		if err := s.SetMembership(ctx, id, "@alice:example.org", "", "@alice:example.org", "join", "", extra); err != nil {
+			t.Fatal(err)
+		}
+		r, err := s.Room(ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := r.State(ctx, r.Head(), "m.room.member", "@alice:example.org")
+		if err != nil || string(e.Content()) != `{"displayname":"Alice","membership":"join"}` {
+			t.Errorf("%s: %v", e.Content(), err)
+		}
+	})
+}
