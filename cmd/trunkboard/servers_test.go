@@ -141,6 +141,25 @@ func TestUsersOfTwoServersMeetInRooms(t *testing.T) {
 			}
 		})
 	}
+	t.Run("say something to each other", func(t *testing.T) {
+		alice, bob := alice.in(t), bob.in(t)
+		room := alice.must("POST", "/_matrix/client/v3/createRoom", map[string]any{"preset": "public_chat"}).Get("room_id").Str
+		first := alice.must("PUT", roomPath(room, "/send/m.room.message/before"), map[string]string{"msgtype": "m.text", "body": "before bob came"}).Get("event_id").Str
+		bob.must("POST", "/_matrix/client/v3/join/"+url.PathEscape(room)+"?via=one.test", map[string]any{})
+		for i, p := range []*person{alice, bob, alice, bob} {
+			other := []*person{bob, alice}[i%2]
+			id := p.must("PUT", roomPath(room, "/send/m.room.message/"+strings.Repeat("x", i+1)), map[string]string{"msgtype": "m.text", "body": "hello"}).Get("event_id").Str
+			other.until("a message", func(s gjson.Result) bool {
+				return strings.Contains(s.Get("rooms.join."+escaped(room)+".timeline").Raw, id)
+			})
+		}
+		back := bob.must("GET", roomPath(room, "/messages?dir=b&limit=50"), nil)
+		if !strings.Contains(back.Raw, first) || !strings.Contains(back.Raw, `"type":"m.room.create"`) {
+			t.Errorf("bob sees no history: %s", back.Raw)
+		}
+		alice.must("POST", roomPath(room, "/kick"), map[string]string{"user_id": bob.id})
+		bob.until("the end", func(s gjson.Result) bool { return s.Get("rooms.leave." + escaped(room)).Exists() })
+	})
 	t.Run("invite, and accept it", func(t *testing.T) {
 		alice, bob := alice.in(t), bob.in(t)
 		room := alice.must("POST", "/_matrix/client/v3/createRoom", map[string]any{"preset": "private_chat", "name": "Between us"}).Get("room_id").Str
