@@ -151,6 +151,9 @@ func TestDrillACallLivesThroughHeavyLoss(t *testing.T) {
 
 // TestDrillANarrowPathPausesWhatDoesNotFit gives a subscriber two pictures over a path that carries one, and then a wide path again.
 func TestDrillANarrowPathPausesWhatDoesNotFit(t *testing.T) {
+	if os.Getenv("TRUNKBOARD_TEST_LONG") == "" {
+		t.Skip("set TRUNKBOARD_TEST_LONG=1: senders that a busy machine slows down fill no path")
+	}
 	if !inNamespace(t) {
 		return
 	}
