@@ -236,6 +236,11 @@ func (c *Client) Stream(ctx context.Context, a Ask, read func(*http.Response) er
 	return nil
 }
 
+// errorCode says whether a code is one that the specification allows: M_ and those of a namespace, such as ORG.MATRIX.MSC4155.…
+func errorCode(code string) bool {
+	return code != "" && len(code) <= 64 && strings.ContainsAny(code, "_.") && strings.Trim(code, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.") == ""
+}
+
 // refusal reads the standard error object of another server.
 func refusal(server string, r *http.Response) error {
 	body, _ := io.ReadAll(io.LimitReader(r.Body, 64<<10))
@@ -245,7 +250,7 @@ func refusal(server string, r *http.Response) error {
 		After   int64  `json:"retry_after_ms"`
 		Version string `json:"room_version"`
 	}
-	if json.Unmarshal(body, &e) != nil || !strings.HasPrefix(e.Code, "M_") || len(e.Code) > 64 || r.StatusCode < 400 {
+	if json.Unmarshal(body, &e) != nil || !errorCode(e.Code) || r.StatusCode < 400 {
 		if r.StatusCode == http.StatusNotFound {
 			e.Code = "M_UNRECOGNIZED" // a server of before the endpoint, or something in front of it
 		} else {
