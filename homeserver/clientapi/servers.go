@@ -43,11 +43,18 @@ func (a *API) changeMembership(r *Request, roomID string, via []string, membersh
 	ctx := r.Context()
 	if a.Servers != nil {
 		in := federation.Entrance{RoomID: roomID, User: r.UserID, Via: via, Reason: reason, Extra: extra}
-		here, servers, err := a.inRoom(ctx, roomID, r.UserID)
+		here, inviter, others, err := a.inRoom(ctx, roomID, r.UserID)
 		if err != nil {
 			return err
 		}
-		in.Via = append(servers, in.Via...)
+		if here {
+			in.Via = append(others, in.Via...)
+		} else if len(in.Via) == 0 { // whom the client names goes before what is remembered of a room
+			in.Via = others
+		}
+		if inviter != "" {
+			in.Via = append([]string{inviter}, in.Via...)
+		}
 		switch {
 		case membership == "join" && here:
 			// Who may not be let in by us, because of what we do not know, may be by another server.
@@ -71,23 +78,23 @@ func (a *API) changeMembership(r *Request, roomID string, via []string, membersh
 	return a.Rooms.SetMembership(ctx, roomID, r.UserID, r.DeviceID, r.UserID, membership, reason, extra)
 }
 
-// inRoom says whether this server is in a room, and which others are known to be: the inviter's comes first.
-func (a *API) inRoom(ctx context.Context, roomID, user string) (here bool, servers []string, err error) {
+// inRoom says whether this server is in a room, which server the caller's invite is from, and which others are known to be in the room.
+func (a *API) inRoom(ctx context.Context, roomID, user string) (here bool, inviter string, others []string, err error) {
 	room, err := a.Rooms.Room(ctx, roomID)
 	if err == rooms.ErrNoRoom {
-		return false, nil, nil
+		return false, "", nil, nil
 	}
 	if err != nil {
-		return false, nil, err
+		return false, "", nil, err
 	}
 	own, err := room.State(ctx, room.Head(), "m.room.member", user)
 	if err != nil {
-		return false, nil, err
+		return false, "", nil, err
 	}
 	if own != nil && own.Membership() == "invite" {
-		servers = append(servers, event.ServerOf(own.Sender()))
+		inviter = event.ServerOf(own.Sender())
 	}
-	return room.Here(), append(servers, room.Servers()...), nil
+	return room.Here(), inviter, room.Servers(), nil
 }
 
 // inviteUser invites somebody: a user of another server by way of that server, which signs the invite.

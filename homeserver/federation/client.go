@@ -251,7 +251,7 @@ func refusal(server string, r *http.Response) error {
 		Version string `json:"room_version"`
 	}
 	if json.Unmarshal(body, &e) != nil || !errorCode(e.Code) || r.StatusCode < 400 {
-		if r.StatusCode == http.StatusNotFound {
+		if r.StatusCode == http.StatusNotFound || r.StatusCode == http.StatusMethodNotAllowed || r.StatusCode == http.StatusBadRequest {
 			e.Code = "M_UNRECOGNIZED" // a server of before the endpoint, or something in front of it
 		} else {
 			return unreachable(server, fmt.Errorf("status %d", r.StatusCode))

@@ -125,7 +125,7 @@ func graver(a, b error) error {
 // candidates are the servers to ask, each once, none of them we.
 func (s *Service) candidates(in Entrance) (out []string) {
 	list := slices.Clone(in.Via)
-	if _, domain, ok := cutServer(in.RoomID); ok {
+	if _, domain, ok := cutServer(in.RoomID); ok && len(list) == 0 { // a guess: who made the room may have left it long ago
 		list = append(list, domain)
 	}
 	for _, x := range list {
