@@ -69,10 +69,11 @@ type Service struct {
 	meters  *meters
 	wake    chan struct{}
 
-	mu     sync.Mutex // held for moments only: the store's writer waits for it
-	fresh  []happening
-	grace  time.Time // fresh holds nothing but other nodes' events, which they look at themselves if they live; zero otherwise
-	behind bool      // events after cursor must be read from the store
+	mu         sync.Mutex // held for moments only: the store's writer waits for it
+	fresh      []happening
+	refreshing bool      // pushers that changed are being read: an event meanwhile may be for one of them
+	grace      time.Time // fresh holds nothing but other nodes' events, which they look at themselves if they live; zero otherwise
+	behind     bool      // events after cursor must be read from the store
 	// pushersLost says that changes of pushers may have been missed.
 	pushersLost bool
 	seen        int64
@@ -142,7 +143,7 @@ func (s *Service) Observe(pos int64, notes []storage.Note) {
 			if !ok || c.Stored.Status != storage.StatusOK || c.Stored.Pos <= 0 {
 				continue
 			}
-			if s.ready && len(s.users) == 0 && len(s.changed) == 0 {
+			if s.ready && len(s.users) == 0 && len(s.changed) == 0 && !s.refreshing {
 				continue // nobody has a pusher: nothing to look at
 			}
 			news = true
@@ -341,8 +342,13 @@ func (s *Service) loadRings(ctx context.Context) error {
 func (s *Service) refresh(ctx context.Context) error {
 	s.mu.Lock()
 	changed := s.changed
-	s.changed = map[string]struct{}{}
+	s.changed, s.refreshing = map[string]struct{}{}, true
 	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.refreshing = false
+		s.mu.Unlock()
+	}()
 	for user := range changed {
 		rows, err := s.Store.PushersOf(ctx, user)
 		if err != nil {
