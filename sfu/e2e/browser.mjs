@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 
 const base = process.argv[2];
-const patience = 40_000;
+const patience = 90_000;
 
 // The browser's own fake microphone clicks once a second, which is nobody speaking: this one hums.
 const home = await mkdtemp(join(tmpdir(), 'trunkboard-sfu-'));

@@ -58,7 +58,8 @@ func rule(t *testing.T, text string) {
 }
 
 // TestDrillACallLivesThroughHeavyLoss loses three of ten datagrams in each direction, from before the first one, and looks for silence.
-// Of the sound, which these clients do not repair, half arrives over the two hops; what the test wants is that it never stops.
+// Of the sound, which these clients do not repair, half arrives over the two hops; what the test wants is that it never stops: that no second
+// of it is missing. That is counted in packets, of which there are fifty a second: a busy machine delays what it does not lose.
 func TestDrillACallLivesThroughHeavyLoss(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -80,6 +81,7 @@ func TestDrillACallLivesThroughHeavyLoss(t *testing.T) {
 	type result struct {
 		name          string
 		gap           time.Duration
+		missing       int // the longest run of packets that did not come
 		got, expected int
 		err           error
 	}
@@ -105,11 +107,11 @@ func TestDrillACallLivesThroughHeavyLoss(t *testing.T) {
 		}
 		go func() {
 			r := result{name: name}
-			seen := map[uint16]bool{}
+			seen := map[int]bool{}
 			end := time.Now().Add(lasts)
 			first, highest, wraps := -1, 0, 0
 			for last := time.Now(); time.Now().Before(end); last = time.Now() {
-				_ = tr.SetReadDeadline(time.Now().Add(5 * time.Second))
+				_ = tr.SetReadDeadline(time.Now().Add(patience))
 				p, _, err := tr.ReadRTP()
 				if err != nil {
 					r.err = err
@@ -126,20 +128,24 @@ func TestDrillACallLivesThroughHeavyLoss(t *testing.T) {
 					n += 1 << 16
 				}
 				highest = max(highest, n)
-				if !seen[p.SequenceNumber] {
-					seen[p.SequenceNumber] = true
-					r.got++
-				}
+				seen[n] = true
 			}
 			r.expected = highest - first + 1
+			for n, missing := first, 0; n <= highest; n++ {
+				if missing++; seen[n] {
+					r.got++
+					missing = 0
+				}
+				r.missing = max(r.missing, missing)
+			}
 			results <- r
 		}()
 	}
 	for range 2 {
 		r := <-results
-		t.Logf("%s for %v: %d of %d packets, longest gap %v", r.name, lasts, r.got, r.expected, r.gap.Round(time.Millisecond))
-		if r.err != nil || r.name == "audio" && r.gap > time.Second || r.got < r.expected*2/5 {
-			t.Errorf("%s: %v, longest gap %v, %d of %d packets", r.name, r.err, r.gap, r.got, r.expected)
+		t.Logf("%s for %v: %d of %d packets, longest gap %v and %d packets", r.name, lasts, r.got, r.expected, r.gap.Round(time.Millisecond), r.missing)
+		if r.err != nil || r.missing >= 50 || r.got < r.expected*2/5 {
+			t.Errorf("%s: %v, longest gap %d packets, %d of %d", r.name, r.err, r.missing, r.got, r.expected)
 		}
 	}
 	a.say(&wire.SignalRequest{Message: &wire.SignalRequest_PingReq{PingReq: &wire.Ping{Timestamp: 1}}})
