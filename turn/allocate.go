@@ -106,7 +106,7 @@ func (h *handler) wish(c *client) (w wish, code int, reason string) {
 func (h *handler) allocate(c *client, a *allocation, who caller) {
 	s := h.s
 	if a != nil {
-		if a.transaction == h.req.TransactionID && a.username == who.username && a.realm == who.realm {
+		if a.transaction == h.req.TransactionID && a.login.Load().username == who.username && a.realm == who.realm {
 			c.send(a.answer) // the answer was lost
 			return
 		}
@@ -130,10 +130,11 @@ func (h *handler) allocate(c *client, a *allocation, who caller) {
 		return
 	}
 	a = &allocation{
-		who: who.identity, realm: who.realm, username: who.username, key: bytes.Clone(who.key), client: c.remote, table: c.table,
+		who: who.identity, realm: who.realm, client: c.remote, table: c.table,
 		session: s.plane.NewSession(c.sink(), s.peers.open, s.cfg.MaxPeers), transaction: h.req.TransactionID,
 		expires: s.cfg.Clock.Now().Add(w.lifetime),
 	}
+	a.login.Store(&login{username: who.username, key: bytes.Clone(who.key), until: h.until})
 	a.stream.Store(c.stream)
 	a.session.Owner = a
 	if w.mobile {
@@ -143,7 +144,7 @@ func (h *handler) allocate(c *client, a *allocation, who caller) {
 	if w.tcp {
 		opened.code, opened.reason = h.openTCP(a, c, w.families[0])
 	} else {
-		opened = h.open(a, w, who.realm.user(who.user))
+		opened = h.open(a, w, who)
 	}
 	if len(opened.links) == 0 && a.tcp == nil {
 		h.refuse(c, opened.code, opened.reason)
@@ -166,7 +167,7 @@ func (h *handler) allocate(c *client, a *allocation, who caller) {
 	h.out.Add(stun.AttrLifetime, binary.BigEndian.AppendUint32(nil, uint32(w.lifetime/time.Second)))
 	h.addAddress(stun.AttrXORMappedAddress, c.remote)
 	if opened.above != nil {
-		if t, ok := s.reserve(opened.above, a.relays[familyIndex(opened.above.Addr().Addr())].ports, who.realm.user(who.user)); ok {
+		if t, ok := s.reserve(opened.above, a.relays[familyIndex(opened.above.Addr().Addr())].ports, who); ok {
 			h.out.Add(stun.AttrReservationToken, t[:])
 		}
 	}
@@ -210,9 +211,9 @@ type opened struct {
 }
 
 // open opens the UDP relay sockets of a. With one of two families missing there is still an allocation.
-func (h *handler) open(a *allocation, w wish, user string) (out opened) {
+func (h *handler) open(a *allocation, w wish, who caller) (out opened) {
 	for _, index := range w.families {
-		sock, above, ports, code := h.openRelay(index, w, user)
+		sock, above, ports, code := h.openRelay(index, w, who)
 		if code != 0 {
 			if out.code == 0 {
 				out.code, out.family = code, byte(index)+familyIPv4
@@ -228,10 +229,10 @@ func (h *handler) open(a *allocation, w wish, user string) (out opened) {
 }
 
 // openRelay opens a relay socket of the family: the reserved one, an even one, or any.
-func (h *handler) openRelay(index int, w wish, user string) (sock, above relay.Socket, ports *relay.Ports, code int) {
+func (h *handler) openRelay(index int, w wish, who caller) (sock, above relay.Socket, ports *relay.Ports, code int) {
 	s := h.s
 	if w.token != nil {
-		r := s.takeReservation(reservationToken(w.token), user)
+		r := s.takeReservation(reservationToken(w.token), who)
 		if r == nil {
 			return nil, nil, nil, 508
 		}

@@ -20,8 +20,7 @@ import (
 type allocation struct {
 	who         identity
 	realm       *realm
-	username    string
-	key         []byte
+	login       atomic.Pointer[login]
 	session     *relay.Session
 	tcp         *tcpRelay                    // RFC 6062; nil for UDP relays
 	transaction [stun.TransactionIDSize]byte // of the Allocate that made it
@@ -39,6 +38,14 @@ type allocation struct {
 	relays  [2]relayed // IPv4, IPv6
 	expires time.Time
 	stop    func() bool // the timer
+}
+
+// login is what the requests about an allocation are sealed with. A client that came with a token may bring a fresh one, and another kid
+// with it (RFC 7635, section 4.2); all others keep theirs.
+type login struct {
+	username string
+	key      []byte
+	until    time.Time // the end of the token; zero for those that came with a password
 }
 
 // relayed is a relayed transport address.

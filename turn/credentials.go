@@ -67,6 +67,7 @@ type identity struct {
 	issued   int64 // unix milliseconds; 0: not known
 	expires  time.Time
 	longTerm bool // one of SetUsers
+	token    bool // who brought an access token
 }
 
 // ttlLeeway is how far the clock of another homeserver may be ahead.

@@ -151,7 +151,7 @@ func (h *handler) handle(p []byte, c *client) {
 		case a == nil:
 			h.refuse(c, 437, "Allocation Mismatch")
 			return
-		case who.username != a.username || who.realm != a.realm:
+		case who.username != a.login.Load().username || who.realm != a.realm:
 			h.refuse(c, 441, "Wrong Credentials")
 			return
 		case moving && !h.move(a, c):
@@ -216,22 +216,28 @@ func (h *handler) authenticate(c *client, a *allocation) (caller, bool) {
 	}
 	h.realm = who.realm
 	if s.oauth != nil && h.req.Contains(attrAccessToken) {
-		if id, key, ok := h.byToken(who.username); ok {
-			who.identity, who.key = id, key
-			return who, true
+		id, key, ok := h.byToken(who.username)
+		if !ok {
+			h.refuseStranger(c, 401, true)
+			return caller{}, false
 		}
-		h.refuseStranger(c, 401, true)
-		return caller{}, false
+		who.identity, who.key = id, key
+		if a != nil && who.realm == a.realm && h.req.Type.Method != stun.MethodAllocate {
+			a.renew(who, h.until)
+		}
+		return who, true
 	}
-	if a != nil && who.username == a.username && who.realm == a.realm {
-		// A live allocation outlives its credential: calls do not end when the time to begin one does. Revoking ends both.
-		if stun.MessageIntegrity(a.key).Check(&h.req) == nil {
-			who.identity, who.key = a.who, a.key
-			h.key = a.key
-			return who, true
+	if a != nil && who.realm == a.realm {
+		if l := a.login.Load(); who.username == l.username {
+			// A live allocation outlives its credential: calls do not end when the time to begin one does. Revoking ends both. Only a token
+			// has to be followed by another one.
+			if l.holds(s.cfg.Clock.Now()) && h.checks(l.key) {
+				who.identity, who.key, h.until = a.who, l.key, l.until
+				return who, true
+			}
+			h.refuseStranger(c, 401, true)
+			return caller{}, false
 		}
-		h.refuseStranger(c, 401, true)
-		return caller{}, false
 	}
 	id, err := s.creds.parse(who.username)
 	if err == nil {

@@ -58,6 +58,8 @@ func TestTokensOfTheAuthorisationServerLetIn(t *testing.T) {
 		"empty":              {"kid", nil, mac, 401},
 		"a long nonce":       {"kid", []byte{0xff, 0xff, 1, 2, 3}, mac, 401},
 		"a short key":        {"kid", makeToken(t, "turn.example", []byte("short"), now, 60), []byte("short"), 401},
+		"sealed as coturn's": {"kid", good, mac[:16], 0},
+		"a part of the key":  {"kid", good, mac[:15], 401},
 	} {
 		client := s.raw(t, "udp")
 		client.allocate() // for realm and nonce
@@ -85,6 +87,69 @@ func TestTokensOfTheAuthorisationServerLetIn(t *testing.T) {
 	off := start(t, testConfig())
 	if code := off.raw(t, "udp").ask(stun.MethodAllocate, wantUDP, attr(attrAccessToken, good...)); code != 420 {
 		t.Errorf("a token where none are taken: %d, want 420", code)
+	}
+}
+
+// withToken builds a request that brings a token, or only its kid if the token is nil.
+func withToken(c *rawClient, method stun.Method, kid string, token, mac []byte, attrs ...stun.Setter) *stun.Message {
+	setters := append([]stun.Setter{stun.TransactionID, stun.NewType(method, stun.ClassRequest)}, attrs...)
+	if token != nil {
+		setters = append(setters, attr(attrAccessToken, token...))
+	}
+	return stun.MustBuild(append(setters, stun.NewUsername(kid), stun.NewRealm(c.realm), stun.Nonce(c.nonce), stun.MessageIntegrity(mac), stun.Fingerprint)...)
+}
+
+func TestAnAllocationLivesOnUnderAFreshToken(t *testing.T) {
+	clock := newFakeClock()
+	cfg := testConfig()
+	cfg.Clock, cfg.OAuth = clock, OAuth{Server: "turn.example", Keys: map[string][]byte{"kid": oauthKey, "next": oauthKey}}
+	s := start(t, cfg)
+	first, second := []byte("a key of twenty byte"), []byte("another key of 20 by")
+	c := s.raw(t, "udp")
+	c.askOnce(stun.MethodAllocate, wantUDP)
+	c.challenged() // realm and nonce
+	expect := func(what string, m *stun.Message, want int) {
+		t.Helper()
+		if code := c.exchange(m); code != want {
+			t.Errorf("%s: %d, want %d", what, code, want)
+		}
+	}
+	expect("Allocate", withToken(c, stun.MethodAllocate, "kid", makeToken(t, "turn.example", first, clock.Now(), 60), first, wantUDP), 0)
+	expect("Refresh without the token", withToken(c, stun.MethodRefresh, "kid", nil, first), 0)
+	expect("Refresh with another key", withToken(c, stun.MethodRefresh, "kid", nil, second), 401)
+	clock.advance(50 * time.Second)
+	expect("Refresh with a fresh token of another kid", withToken(c, stun.MethodRefresh, "next", makeToken(t, "turn.example", second, clock.Now(), 600), second), 0)
+	clock.advance(50 * time.Second)
+	expect("Refresh with the first one's key", withToken(c, stun.MethodRefresh, "kid", nil, first), 401)
+	expect("Refresh with the second one's", withToken(c, stun.MethodRefresh, "next", nil, second), 0)
+	if v, _ := c.last.Get(stun.AttrLifetime); len(v) != 4 || binary.BigEndian.Uint32(v) != 550 {
+		t.Errorf("lifetime %x, want what is left of the token, 550 s", v)
+	}
+	clock.advance(540 * time.Second)
+	expect("Refresh at the end", withToken(c, stun.MethodRefresh, "next", nil, second), 0)
+	clock.advance(9 * time.Second)
+	expect("nobody else's password", c.build(stun.MethodRefresh), 441)
+	clock.advance(time.Minute)
+	expect("after the token", withToken(c, stun.MethodRefresh, "next", nil, second), 401)
+	if n := s.AllocationCount(); n != 0 {
+		t.Errorf("%d allocations outlive their token", n)
+	}
+}
+
+func TestAPasswordsAllocationIsNotTakenOverWithAToken(t *testing.T) {
+	cfg := testConfig()
+	cfg.OAuth = OAuth{Server: "turn.example", Keys: map[string][]byte{"kid": oauthKey}}
+	s := start(t, cfg)
+	c := s.raw(t, "udp")
+	if code := c.allocate(); code != 0 {
+		t.Fatal(code)
+	}
+	mac := []byte("a key of twenty byte")
+	if code := c.exchange(withToken(c, stun.MethodRefresh, "kid", makeToken(t, "turn.example", mac, time.Now(), 60), mac)); code != 441 {
+		t.Errorf("%d, want 441", code)
+	}
+	if code := c.ask(stun.MethodRefresh); code != 0 {
+		t.Errorf("its own client: %d", code)
 	}
 }
 

@@ -162,7 +162,7 @@ func (s *Server) takeData(id uint32, username string) *dataConn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.data[id]
-	if d == nil || username != "" && d.relay.a.username != username {
+	if d == nil || username != "" && d.relay.a.login.Load().username != username {
 		return nil
 	}
 	delete(s.data, id)
