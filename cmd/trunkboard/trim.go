@@ -13,8 +13,8 @@ import (
 // slowly. A server that has become quiet gives it back at once, so that small machines can hold something else meanwhile.
 const (
 	trimEvery = 2 * time.Second
-	trimQuiet = 1 << 20  // bytes allocated in trimEvery: less is quiet
-	trimWorth = 16 << 20 // bytes allocated since the last time: less is not worth a collection
+	trimQuiet = 1 << 20 // bytes allocated in trimEvery: less is quiet
+	trimWorth = 8 << 20 // bytes allocated since the last time: less is not worth a collection
 )
 
 // trimmer decides when a server has become quiet.
