@@ -61,7 +61,7 @@ test: deps build ## Run every test: Go, web and browsers, with a PostgreSQL and 
 check: lint-go test-go test-web test-browser test-network
 
 test-go: sfu/e2e/node_modules/.package-lock.json
-	go test -timeout 20m ./...
+	@loadtest/retry.sh -timeout 20m ./...
 
 # Other people's clients, which the tests run unmodified: livekit-client, and Element Call (AGPL-3.0, never part of the binary).
 %/node_modules/.package-lock.json: %/package.json %/package-lock.json
