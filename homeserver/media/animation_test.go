@@ -88,7 +88,7 @@ func TestAnAnimationStaysOneWhereItIsAskedFor(t *testing.T) {
 	if typ, _ := get(id, false); typ != "image/jpeg" {
 		t.Errorf("an animation that was not asked for: %s", typ)
 	}
-	if typ, _ := get(h.upload(asPNG(t, quarters(200, 100))), true); typ != "image/jpeg" {
+	if typ, _ := get(h.upload(asPNG(t, quarters(200, 100))), true); typ != "image/png" {
 		t.Errorf("a picture that does not move: %s", typ)
 	}
 	if typ, _ := get(h.upload(film(t, 200, 100, 1)), true); typ != "image/jpeg" {

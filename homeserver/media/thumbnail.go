@@ -260,13 +260,19 @@ func shrink(r io.Reader, p picture, want Thumb) (ext string, out []byte, err err
 	}
 	small := scale(src, p.orientation, want)
 	var b bytes.Buffer
-	if p.format == "jpeg" || small.Opaque() {
-		err = jpeg.Encode(&b, small, &jpeg.Options{Quality: 85})
-		return ".jpg", b.Bytes(), err
+	if opaque := small.Opaque(); p.format == "png" || !opaque {
+		// A PNG is a drawing or a picture of a screen mostly, whose edges JPEG blurs: it stays one where that costs little.
+		if err := png.Encode(&b, small); err != nil || !opaque || b.Len() <= smallPNG {
+			return ".png", b.Bytes(), err
+		}
+		b.Reset()
 	}
-	err = png.Encode(&b, small)
-	return ".png", b.Bytes(), err
+	err = jpeg.Encode(&b, small, &jpeg.Options{Quality: 85})
+	return ".jpg", b.Bytes(), err
 }
+
+// smallPNG is the size in bytes up to which the thumbnail of an opaque PNG is a PNG.
+const smallPNG = 64 << 10
 
 // scale fits src, turned upright, over want: neither side is smaller than wanted, nothing is enlarged. Crop takes the middle.
 func scale(src image.Image, orientation int, want Thumb) *image.RGBA {

@@ -13,6 +13,7 @@ import (
 	"image/gif"
 	"image/jpeg"
 	"image/png"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -177,6 +178,30 @@ func TestThumbnailsKeepTransparencyAndStandUpright(t *testing.T) {
 	}
 }
 
+func TestADrawingStaysAPNGAndAPhotographDoesNotBecomeALargeOne(t *testing.T) {
+	h := thumbs{t, open(t, storagetest.Open(t, storagetest.SQLiteURL(t)), clocktest.New(), media.Config{})}
+	drawing, photo := quarters(1000, 1000), quarters(1000, 1000)
+	noise := rand.New(rand.NewPCG(1, 2))
+	for i := range photo.Pix {
+		if i%4 != 3 { // alpha
+			photo.Pix[i] = byte(noise.Uint32())
+		}
+	}
+	for name, c := range map[string]struct {
+		content, want string
+		size          int
+	}{
+		"a drawing":              {asPNG(t, drawing), "png", 640},
+		"a small photograph":     {asPNG(t, photo), "png", 96},
+		"a photograph":           {asPNG(t, photo), "jpeg", 640},
+		"a photograph as a JPEG": {asJPEG(t, photo, 0), "jpeg", 96},
+	} {
+		if format, b, _ := h.thumb(h.upload(c.content), media.Thumb{Width: c.size, Height: c.size}); format != c.want {
+			t.Errorf("%s of %d pixels: a %s of %d bytes", name, c.size, format, len(b))
+		}
+	}
+}
+
 func TestAnimationsBecomeTheirFirstFrame(t *testing.T) {
 	h := thumbs{t, open(t, storagetest.Open(t, storagetest.SQLiteURL(t)), clocktest.New(), media.Config{})}
 	for name, content := range map[string]string{"large gif": asGIF(t, quarters(300, 300)), "small gif": asGIF(t, quarters(10, 10)), "webp": aWebP} {
@@ -275,7 +300,7 @@ func TestManyWhoWantOneThumbnailShareTheWork(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := files(t, dir, "thumbnails"); len(n) != 1 || !strings.HasSuffix(n[0], "96x96-crop.jpg") {
+	if n := files(t, dir, "thumbnails"); len(n) != 1 || !strings.HasSuffix(n[0], "96x96-crop.png") {
 		t.Errorf("thumbnails: %q", n)
 	}
 	if n := files(t, dir, "incoming"); len(n) != 0 {

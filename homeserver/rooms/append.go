@@ -435,7 +435,7 @@ func (r *Room) write(tx *storage.Tx, p *planned, was *Head) (int64, error) {
 			return 0, err
 		}
 	}
-	if err := r.writeChanges(tx, p, pos); err != nil {
+	if err := r.writeChanges(tx, p, was, pos); err != nil {
 		return 0, err
 	}
 	if err := r.writeSticky(tx, p, was, pos); err != nil {
@@ -458,8 +458,9 @@ func (r *Room) row(e *Stored, pos int64) storage.EventRow {
 		Status: e.Status, StateBefore: e.StateBefore, StateAfter: e.StateAfter, RedactedBy: e.RedactedBy, SenderDevice: e.Device, TxnID: e.TxnID, JSON: e.JSON()}
 }
 
-// writeChanges records what an event does to the room's current state.
-func (r *Room) writeChanges(tx *storage.Tx, p *planned, pos int64) error {
+// writeChanges records what an event does to the room's current state, and which users of ours come into a room with other servers: those
+// are told of their devices.
+func (r *Room) writeChanges(tx *storage.Tx, p *planned, was *Head, pos int64) error {
 	if len(p.changes) == 0 {
 		return nil
 	}
@@ -468,13 +469,24 @@ func (r *Room) writeChanges(tx *storage.Tx, p *planned, pos int64) error {
 	for i, c := range p.changes {
 		moves[i] = storage.StateMove{Type: c.Key.Type, StateKey: c.Key.StateKey, EventNID: c.New.NID, PrevNID: c.Old.NID}
 		if c.Key.Type == "m.room.member" {
-			members = append(members, storage.Membership{User: c.Key.StateKey, RoomNID: r.NID, Membership: p.after.members.of(c.Key.StateKey), EventNID: c.New.NID, Pos: pos})
+			user := c.Key.StateKey
+			members = append(members, storage.Membership{User: user, RoomNID: r.NID, Membership: p.after.members.of(user), EventNID: c.New.NID, Pos: pos})
+			if p.after.Entered(was, user) && event.ServerOf(user) == r.s.signer.Server && r.among(p) {
+				if err := tx.InsertDeviceListJoin(user, r.NID); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	if err := tx.SetStates(r.NID, pos, moves); err != nil {
 		return err
 	}
 	return tx.SetMemberships(members)
+}
+
+// among says whether other servers are in the room after an event.
+func (r *Room) among(p *planned) bool {
+	return p.foreign || len(p.after.members.servers) > 1 || r.partial.Load() != nil
 }
 
 // writeHoles records what is missing before an event, and that it is missing no more itself.

@@ -64,6 +64,11 @@ func (h *Head) Invited() []string { return h.members.invited }
 // IsJoined says whether a user is joined.
 func (h *Head) IsJoined(user string) bool { return h.members.of(user) == "join" }
 
+// Entered says whether a user is joined and was not in an earlier head, which may be nil.
+func (h *Head) Entered(was *Head, user string) bool {
+	return h.IsJoined(user) && (was == nil || !was.IsJoined(user))
+}
+
 // Membership is a user's membership, "" for a user who never had one.
 func (h *Head) Membership(user string) string { return h.members.of(user) }
 

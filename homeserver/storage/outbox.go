@@ -115,8 +115,39 @@ func (s *Store) DeviceListsTold(ctx context.Context) (pos int64, err error) {
 	return pos, err
 }
 
-// DeviceListsTold moves the position of Store.DeviceListsTold.
-func (tx *Tx) DeviceListsTold(pos int64) error {
-	_, err := tx.Exec(`UPDATE counters SET value = $1 WHERE name = 'federation_devices'`, pos)
+// DeviceListsTold moves the position of Store.DeviceListsTold on, and says whether it still was where the caller found it: of several
+// nodes, one tells of a change.
+func (tx *Tx) DeviceListsTold(from, to int64) (bool, error) {
+	n, err := tx.Exec(`UPDATE counters SET value = $1 WHERE name = 'federation_devices' AND value = $2`, to, from)
+	return n > 0, err
+}
+
+// DeviceListJoin is a user of this server who has come into a room, whose other servers are to be told of his devices.
+type DeviceListJoin struct {
+	User    string
+	RoomNID int64
+	RoomID  string
+}
+
+// InsertDeviceListJoin queues a join for DeviceListJoins. One that is queued already stays as it is.
+func (tx *Tx) InsertDeviceListJoin(user string, roomNID int64) error {
+	_, err := tx.Exec(`INSERT INTO device_list_joins (user_id, room_nid) VALUES ($1, $2) ON CONFLICT (user_id, room_nid) DO NOTHING`, user, roomNID)
 	return err
+}
+
+// DeviceListJoins lists what was queued, at most limit rows, those of a user together.
+func (s *Store) DeviceListJoins(ctx context.Context, limit int) (out []DeviceListJoin, err error) {
+	err = s.rows(ctx, func(r *sql.Rows) error {
+		var j DeviceListJoin
+		err := r.Scan(&j.User, &j.RoomNID, &j.RoomID)
+		out = append(out, j)
+		return err
+	}, `SELECT j.user_id, j.room_nid, r.room_id FROM device_list_joins j JOIN rooms r ON r.room_nid = j.room_nid ORDER BY j.user_id, j.room_nid LIMIT $1`, limit)
+	return out, err
+}
+
+// DeleteDeviceListJoin takes a join out of the queue and says whether it was there: of several nodes, one takes it.
+func (tx *Tx) DeleteDeviceListJoin(j DeviceListJoin) (bool, error) {
+	n, err := tx.Exec(`DELETE FROM device_list_joins WHERE user_id = $1 AND room_nid = $2`, j.User, j.RoomNID)
+	return n > 0, err
 }

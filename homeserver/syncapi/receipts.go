@@ -52,7 +52,8 @@ func (s *Service) SetReceipt(ctx context.Context, room *rooms.Room, user, typ, e
 	})
 }
 
-// appendReceipts writes one m.receipt event; a private receipt is shown to its owner only.
+// appendReceipts writes one m.receipt event; a private receipt is shown to its owner only. The format has room for one receipt of a user at
+// an event: one for the whole room goes before one for a thread (MSC4102).
 func appendReceipts(b []byte, list []storage.Receipt, reader string) ([]byte, bool) {
 	type entry struct {
 		TS     int64  `json:"ts"`
@@ -70,6 +71,9 @@ func appendReceipts(b []byte, list []storage.Receipt, reader string) ([]byte, bo
 		}
 		if byType[r.Type] == nil {
 			byType[r.Type] = map[string]entry{}
+		}
+		if old, two := byType[r.Type][r.User]; two && (old.Thread == "" || r.ThreadID != "" && old.TS > r.TS) {
+			continue
 		}
 		byType[r.Type][r.User] = entry{r.TS, r.ThreadID}
 	}

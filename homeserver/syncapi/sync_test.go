@@ -332,6 +332,32 @@ func TestTypingAndReceiptsReachTheOthers(t *testing.T) {
 	})
 }
 
+// TestAReceiptForTheRoomGoesBeforeOneForAThreadAtTheSameEvent is MSC4102: live and in a first sync, whichever came first.
+func TestAReceiptForTheRoomGoesBeforeOneForAThreadAtTheSameEvent(t *testing.T) {
+	for _, threads := range [][]string{{"", "$thread"}, {"$thread", ""}} {
+		w := start(t, storagetest.Open(t, storagetest.SQLiteURL(t)))
+		id := w.room()
+		ev := w.send(id, member(bob, bob, "join"), text(alice, "hi"))[1]
+		since := w.get(syncapi.Request{User: alice, Device: "A"}).Next
+		r, _ := w.rooms.Room(context.Background(), id)
+		for _, thread := range threads {
+			if err := w.sync.SetReceipt(context.Background(), r, bob, "m.read", ev, thread); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, from := range []string{since, ""} {
+			e := w.get(syncapi.Request{User: alice, Device: "A", Since: from}).Rooms.Join[id].Ephemeral.Events
+			if len(e) != 1 || e[0].Type != "m.receipt" {
+				t.Fatalf("%q since %q: %+v", threads, from, e)
+			}
+			read := e[0].Content[ev].(map[string]any)["m.read"].(map[string]any)[bob].(map[string]any)
+			if thread, there := read["thread_id"]; there || read["ts"] == nil {
+				t.Errorf("%q since %q: the receipt is one for thread %v", threads, from, thread)
+			}
+		}
+	}
+}
+
 func TestTokensOfStrangersAreRefused(t *testing.T) {
 	w := start(t, storagetest.Open(t, storagetest.SQLiteURL(t)))
 	for _, bad := range []string{"x", "s", "s-1", "s1_2_3_4_5", "s1_2_3_x", "s99999999999999999999", "s1_+2", "s1_x", "t5"} {

@@ -84,6 +84,25 @@ func (s *Service) room(ctx context.Context, origin, id string) (*rooms.Room, err
 	return r, r.Allows(ctx, origin)
 }
 
+// met says whether a user of another server is in a room with users of this one.
+func (s *Service) met(ctx context.Context, user string) (bool, error) {
+	in, err := s.Rooms.UserRooms(ctx, user)
+	if err != nil {
+		return false, err
+	}
+	for id, m := range in {
+		if m.Membership != "join" {
+			continue
+		}
+		if r, err := s.Rooms.Room(ctx, id); err != nil {
+			return false, err
+		} else if r.Here() {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 func (s *Service) typing(ctx context.Context, origin string, content json.RawMessage) error {
 	var in struct {
 		RoomID string `json:"room_id"`
@@ -177,8 +196,8 @@ func (s *Service) presence(ctx context.Context, origin string, content json.RawM
 		err := own(origin, p.UserID)
 		if err == nil {
 			// Who shares no room with anybody here is nobody's business, and would fill the memory.
-			var sharers map[string]struct{}
-			if sharers, err = s.Rooms.SharedUsers(ctx, p.UserID); err == nil && len(sharers) > 0 {
+			var met bool
+			if met, err = s.met(ctx, p.UserID); met {
 				u := presence.Update{UserID: p.UserID, State: p.State, StatusMsg: &p.StatusMsg}
 				if ago := time.Duration(p.LastActive) * time.Millisecond; p.LastActive > 0 && ago > 0 {
 					u.LastActive = s.Clock.Now().Add(-ago)
@@ -219,10 +238,14 @@ func (s *Service) toDevice(ctx context.Context, origin string, content json.RawM
 }
 
 // deviceList tells the users who share a room with him that somebody's devices or keys changed. What they are now is asked of his
-// server when a client wants to know, so nothing of the EDU is believed but that.
+// server when a client wants to know, so nothing of the EDU is believed but that. A device that is there and has no keys is nothing that a
+// client could ask for: servers name such devices when their user joins a room.
 func (s *Service) deviceList(ctx context.Context, origin string, content json.RawMessage) error {
 	var in struct {
-		UserID string `json:"user_id"`
+		UserID   string          `json:"user_id"`
+		DeviceID *string         `json:"device_id"` // not in m.signing_key_update
+		Deleted  bool            `json:"deleted"`
+		Keys     json.RawMessage `json:"keys"`
 	}
 	if err := json.Unmarshal(content, &in); err != nil {
 		return err
@@ -230,8 +253,10 @@ func (s *Service) deviceList(ctx context.Context, origin string, content json.Ra
 	if err := own(origin, in.UserID); err != nil {
 		return err
 	}
-	sharers, err := s.Rooms.SharedUsers(ctx, in.UserID)
-	if err != nil || len(sharers) == 0 {
+	if in.DeviceID != nil && !in.Deleted && (len(in.Keys) == 0 || string(in.Keys) == "null") {
+		return nil
+	}
+	if met, err := s.met(ctx, in.UserID); !met {
 		return err
 	}
 	return s.Store.Write(ctx, func(tx *storage.Tx) error { return tx.DeviceListChanged(in.UserID) })

@@ -5,10 +5,8 @@ package edus
 import (
 	"context"
 	"encoding/json"
-	"slices"
 	"time"
 
-	"github.com/trunkboard/trunkboard/homeserver/e2ee"
 	"github.com/trunkboard/trunkboard/homeserver/event"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
@@ -44,6 +42,9 @@ func (s *Service) Typed(room *rooms.Room, user string, typing bool) {
 // Observe hears of commits: receipts go out, and changes of devices are worked on by Run.
 func (s *Service) Observe(_ int64, notes []storage.Note) {
 	for _, n := range notes {
+		if n.Remote {
+			continue // the node that committed it tells others
+		}
 		switch n.Kind {
 		case storage.NoteReceipt:
 			if r, ok := n.Value.(*syncapi.RoomReceipt); ok && r.Type == "m.read" && s.local(r.User) {
@@ -51,12 +52,31 @@ func (s *Service) Observe(_ int64, notes []storage.Note) {
 			}
 		case storage.NoteDeviceList:
 			if n.Value == nil && s.local(n.User) {
-				select {
-				case s.devices <- struct{}{}:
-				default:
-				}
+				s.poke()
+			}
+		case storage.NoteEvent:
+			if c, ok := n.Value.(*rooms.Committed); ok && s.entered(c) {
+				s.poke()
 			}
 		}
+	}
+}
+
+// entered says whether an event brought a user of ours into a room with other servers.
+func (s *Service) entered(c *rooms.Committed) bool {
+	for _, x := range c.Changes {
+		if x.Key.Type == "m.room.member" && s.local(x.Key.StateKey) && c.Head.Entered(c.Before, x.Key.StateKey) {
+			return len(c.Room.Servers()) > 0
+		}
+	}
+	return false
+}
+
+// poke has Run look what is to be told of devices.
+func (s *Service) poke() {
+	select {
+	case s.devices <- struct{}{}:
+	default:
 	}
 }
 
@@ -83,7 +103,7 @@ func (s *Service) Run(ctx context.Context) error {
 		changes = s.Presence.Watch(ctx)
 		seen = s.Presence.Version()
 	}
-	s.devices <- struct{}{} // what was not told when the server stopped
+	s.poke() // what was not told when the server stopped
 	retry := make(chan struct{}, 1)
 	stop := func() bool { return true }
 	defer func() { stop() }()
@@ -119,22 +139,6 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 }
 
-// sharing lists the other servers that share a room with a user of ours.
-func (s *Service) sharing(ctx context.Context, user string) ([]string, error) {
-	users, err := s.Rooms.SharedUsers(ctx, user)
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for u := range users {
-		if server := event.ServerOf(u); server != s.server && !slices.Contains(out, server) {
-			out = append(out, server)
-		}
-	}
-	slices.Sort(out)
-	return out, nil
-}
-
 func (s *Service) sendPresence(ctx context.Context, list []presence.Status) {
 	now := s.Clock.Now()
 	for _, p := range list {
@@ -158,89 +162,4 @@ func (s *Service) sendPresence(ctx context.Context, list []presence.Status) {
 			s.Sender.Moment(server, "presence "+p.UserID, raw)
 		}
 	}
-}
-
-// tellDevices queues an m.device_list_update for the users of ours whose devices changed since the last time, and an
-// m.signing_key_update for their keys. The position up to which that was done moves in the same transaction.
-func (s *Service) tellDevices(ctx context.Context) error {
-	from, err := s.Store.DeviceListsTold(ctx)
-	if err != nil {
-		return err
-	}
-	to := s.Store.Pos()
-	changed, err := s.Store.DeviceListsBetween(ctx, from, to)
-	if err != nil || to <= from {
-		return err
-	}
-	type parcel struct {
-		server string
-		edus   []json.RawMessage
-	}
-	var parcels []parcel
-	for user := range changed {
-		if !s.local(user) {
-			continue
-		}
-		servers, err := s.sharing(ctx, user)
-		if err != nil {
-			return err
-		}
-		if len(servers) == 0 {
-			continue
-		}
-		list, err := s.Keys.DeviceList(ctx, user)
-		if err != nil {
-			return err
-		}
-		edus := updates(list)
-		for _, server := range servers {
-			parcels = append(parcels, parcel{server, edus})
-		}
-	}
-	err = s.Store.Write(ctx, func(tx *storage.Tx) error {
-		for _, p := range parcels {
-			for _, raw := range p.edus {
-				pos, err := tx.NextPos()
-				if err != nil {
-					return err
-				}
-				if err := tx.InsertOutbox(storage.Queued{Destination: p.server, Seq: pos, Payload: raw}); err != nil {
-					return err
-				}
-			}
-		}
-		return tx.DeviceListsTold(to)
-	})
-	if err != nil {
-		return err
-	}
-	for _, p := range parcels {
-		s.Sender.Wake(p.server)
-	}
-	return nil
-}
-
-// updates makes the EDUs that bring another server's copy of a device list up to date. One device stands for all of them: its
-// predecessor is a change that nobody knows, so the other server asks for the whole list, whatever it missed.
-func updates(list *e2ee.DeviceList) []json.RawMessage {
-	content := object{"user_id": list.User, "device_id": "none", "stream_id": list.Stream, "prev_id": []int64{list.Stream - 1}, "deleted": true}
-	if len(list.Devices) > 0 {
-		d := list.Devices[0]
-		content["device_id"], content["keys"], content["deleted"] = d.ID, d.Keys, false
-		if d.Name != "" {
-			content["device_display_name"] = d.Name
-		}
-	}
-	out := []json.RawMessage{edu("m.device_list_update", content)}
-	if list.Master != nil || list.SelfSigning != nil {
-		keys := object{"user_id": list.User}
-		if list.Master != nil {
-			keys["master_key"] = list.Master
-		}
-		if list.SelfSigning != nil {
-			keys["self_signing_key"] = list.SelfSigning
-		}
-		out = append(out, edu("m.signing_key_update", keys))
-	}
-	return out
 }
