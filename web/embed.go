@@ -6,6 +6,7 @@
 //	/assets/<name>-<hash>.js    the content never changes under its name: cached for a year
 //	any other file              asked again each time, answered 304 by its ETag
 //	/doctor                     doctor.html, whether calls work from this browser
+//	/external_api.js            the script by which pages of others show meetings of this server
 //	any other path              index.html: the application reads the path itself
 package web
 
@@ -168,6 +169,10 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name := strings.TrimPrefix(path.Clean(r.URL.Path), "/")
+	if script, is := scriptForOthers(name); is {
+		name = script
+		openToOthers(w.Header())
+	}
 	f := a.files[name]
 	if f == nil {
 		f = a.files[name+".html"] // /doctor is a page of its own

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { defineConfig } from 'vitest/config';
 import react from '@vitejs/plugin-react';
+import { externalApi } from './external-api.ts';
 
 // During development the homeserver runs beside Vite; in production the binary serves both.
 const homeserver = process.env.TRUNKBOARD_URL ?? 'http://localhost:8008';
 
 export default defineConfig({
-  plugins: [react()],
+  plugins: [react(), externalApi()],
   server: { proxy: { '/_matrix': homeserver, '/_trunkboard': homeserver, '/_synapse': homeserver } },
   build: {
     outDir: '../dist',

@@ -53,7 +53,7 @@ export class Bridge {
   }
 
   private emit(name: string, data?: Record<string, unknown>): void {
-    this.channel.send({ type: 'event', data: { name, ...data } });
+    this.channel.send({ type: 'event', data: { ...data, name } });
   }
 
   private hear(message: unknown): void {

@@ -107,7 +107,7 @@ export class Teller {
     this.moderation();
   }
 
-  /** Jitsi's own documentation shows the fields at the top, its page sends them inside `error`; programs read either. */
+  /** Jitsi's documentation shows the fields at the top, its page sends them inside `error`; programs read either. At the top, `name` is the event's. */
   problem(code: string, text: string, fatal: boolean): void {
     const error = { name: code, message: text, type: 'CONFERENCE', isFatal: fatal, details: {} };
     this.emit('error-occurred', { ...error, error });
