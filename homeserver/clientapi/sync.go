@@ -45,6 +45,7 @@ func (a *API) sync(r *Request) (any, error) {
 		if q.StateAfter, err = r.BoolParam("org.matrix.msc4222.use_state_after", false); err != nil {
 			return nil, err
 		}
+		q.StateDraft = q.StateAfter
 	}
 	if f := r.Param("filter"); f != "" {
 		if strings.HasPrefix(f, "{") {

@@ -351,11 +351,7 @@ func (a *answer) fullLeft(r *rooms.Room, m storage.Membership) error {
 	b = append(b, `,"prev_batch":"`...)
 	b = Token{Pos: first - 1}.append(b)
 	b = append(b, `"},"`...)
-	if a.q.StateAfter {
-		b = append(b, "state_after"...)
-	} else {
-		b = append(b, "state"...)
-	}
+	b = append(b, a.q.stateKey()...)
 	b = append(b, `":{"events":[`...)
 	// The state as the reader last saw it, never a later one.
 	state, err := r.AllStateAt(a.ctx, left)

@@ -145,12 +145,9 @@ func (j *joinedRoom) write(counts bool) error {
 	}
 	b = append(b, `,"prev_batch":"`...)
 	b = j.prev.append(b)
-	b = append(b, `"}`...)
-	if a.q.StateAfter {
-		b = append(b, `,"state_after":{"events":[`...)
-	} else {
-		b = append(b, `,"state":{"events":[`...)
-	}
+	b = append(b, `"},"`...)
+	b = append(b, a.q.stateKey()...)
+	b = append(b, `":{"events":[`...)
 	if len(j.state) > 0 {
 		events, err := j.room.ByRefs(a.ctx, j.state)
 		if err != nil {

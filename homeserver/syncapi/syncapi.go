@@ -125,6 +125,18 @@ type Request struct {
 	Filter       *filter.Filter
 	FullState    bool
 	StateAfter   bool // use_state_after (MSC4222, stable since v1.16)
+	StateDraft   bool // with StateAfter: asked in the words of the draft, so it is answered in them
+}
+
+// stateKey is the name of the section with a room's state.
+func (q *Request) stateKey() string {
+	switch {
+	case q.StateDraft:
+		return "org.matrix.msc4222.state_after"
+	case q.StateAfter:
+		return "state_after"
+	}
+	return "state"
 }
 
 // Observe takes the notes of a commit; it is the store's observer.
