@@ -17,7 +17,7 @@ import (
 func TestRoomsBetweenTrunkboardAndSynapse(t *testing.T) {
 	interopFolder(t)
 	ca := newAuthority(t)
-	rooms(t, newTrunkboard(t, ca, "127.77.0.1"), newSynapse(t, ca, "127.77.0.2"), []string{"10", "11", "12"})
+	rooms(t, newTrunkboard(t, ca, "127.77.0.1"), newSynapse(t, ca, "127.77.0.2", ""), []string{"10", "11", "12"})
 }
 
 func TestRoomsBetweenTrunkboardAndDendrite(t *testing.T) {
@@ -25,7 +25,7 @@ func TestRoomsBetweenTrunkboardAndDendrite(t *testing.T) {
 		t.Skip("TRUNKBOARD_INTEROP_DENDRITE names no folder with Dendrite's programs")
 	}
 	ca := newAuthority(t)
-	rooms(t, newTrunkboard(t, ca, "127.77.0.3"), newDendrite(t, ca, "127.77.0.4"), []string{"10", "11", "12"})
+	rooms(t, newTrunkboard(t, ca, "127.77.0.3"), newDendrite(t, ca, "127.77.0.4", ""), []string{"10", "11", "12"})
 }
 
 func TestRoomsBetweenTwoTrunkboards(t *testing.T) {

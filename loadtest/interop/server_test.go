@@ -30,6 +30,7 @@ const secret = "interop"
 // server is a homeserver: client API in plain HTTP at base, federation in TLS at the address that is its name.
 type server struct {
 	kind, name, base string
+	ready            string // URL that answers 200 once the server works; "": /versions of the client API
 	cmd              *exec.Cmd
 	run              func() *exec.Cmd
 	log              string
@@ -157,8 +158,8 @@ func newTrunkboard(t *testing.T, ca *authority, address string) *server {
 	return s
 }
 
-// newSynapse runs the Synapse that fetch.sh left in the folder, on SQLite.
-func newSynapse(t *testing.T, ca *authority, address string) *server {
+// newSynapse runs the Synapse that fetch.sh left in the folder, on SQLite. more is YAML that goes behind the test's settings.
+func newSynapse(t *testing.T, ca *authority, address, more string) *server {
 	t.Helper()
 	root := filepath.Join(interopFolder(t), "sid")
 	dir, err := os.MkdirTemp(filepath.Join(root, "tmp"), "run")
@@ -192,7 +193,6 @@ suppress_key_server_warning: true
 ip_range_blacklist: []
 federation_ip_range_blacklist: []
 bcrypt_rounds: 4
-turn_uris: []
 rc_message: {per_second: 1000, burst_count: 1000}
 rc_registration: {per_second: 1000, burst_count: 1000}
 rc_login: {address: {per_second: 1000, burst_count: 1000}, account: {per_second: 1000, burst_count: 1000}, failed_attempts: {per_second: 1000, burst_count: 1000}}
@@ -205,7 +205,7 @@ allow_public_rooms_over_federation: true
 room_list_publication_rules: [{action: allow}]
 `, s.name, address, client, inside, federation, secret)
 	for name, content := range map[string]string{
-		"homeserver.yaml": config,
+		"homeserver.yaml": config + more,
 		"log.yaml":        "version: 1\nhandlers: {console: {class: logging.StreamHandler}}\nroot: {level: WARNING, handlers: [console]}\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
@@ -223,8 +223,8 @@ room_list_publication_rules: [{action: allow}]
 	return s
 }
 
-// newDendrite runs Dendrite on SQLite.
-func newDendrite(t *testing.T, ca *authority, address string) *server {
+// newDendrite runs Dendrite on SQLite. clientAPI is YAML that goes into its clientAPIapi.
+func newDendrite(t *testing.T, ca *authority, address, clientAPI string) *server {
 	t.Helper()
 	bin := os.Getenv("TRUNKBOARD_INTEROP_DENDRITE")
 	dir := t.TempDir()
@@ -245,22 +245,27 @@ global:
   disable_federation: false
   trusted_third_party_id_servers: []
   jetstream: {storage_path: %[2]q, in_memory: false}
-client_api: {registration_shared_secret: %q, registration_disabled: true, rate_limiting: {enabled: false}}
+client_api:
+  registration_shared_secret: %q
+  registration_disabled: false
+  guests_disabled: true
+  rate_limiting: {enabled: false}
+%s
 federation_api: {database: %s, disable_tls_validation: false, deny_networks: [], allow_networks: ["0.0.0.0/0"], key_perspectives: [], prefer_direct_fetch: true}
 key_server: {database: %s}
 media_api: {database: %s, base_path: %[2]s/media}
-mscs: {mscs: [], database: %[7]s}
+mscs: {mscs: [], database: %[8]s}
 relay_api: {database: %s}
 room_server: {database: %s}
 sync_api: {database: %s}
 user_api: {bcrypt_cost: 4, account_database: %s}
 logging: [{type: std, level: warn}]
-`, s.name, dir, secret, sqlite("federation"), sqlite("keys"), sqlite("media"), sqlite("mscs"), sqlite("relay"), sqlite("rooms"), sqlite("sync"), sqlite("users"))
+`, s.name, dir, secret, clientAPI, sqlite("federation"), sqlite("keys"), sqlite("media"), sqlite("mscs"), sqlite("relay"), sqlite("rooms"), sqlite("sync"), sqlite("users"))
 	if err := os.WriteFile(filepath.Join(dir, "dendrite.yaml"), []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	s.run = func() *exec.Cmd {
-		cmd := exec.Command(filepath.Join(bin, "dendrite"), "-config", filepath.Join(dir, "dendrite.yaml"),
+		cmd := exec.Command(filepath.Join(bin, "dendrite"), "-really-enable-open-registration", "-config", filepath.Join(dir, "dendrite.yaml"),
 			"-http-bind-address", strings.TrimPrefix(s.base, "http://"), "-https-bind-address", s.name,
 			"-tls-cert", filepath.Join(dir, "tls.crt"), "-tls-key", filepath.Join(dir, "tls.key"))
 		cmd.Dir = dir
@@ -303,10 +308,14 @@ func (s *server) start(t *testing.T) {
 			s.printLog(t)
 		}
 	})
+	ready := s.ready
+	if ready == "" {
+		ready = s.base + "/_matrix/client/versions"
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
-		req, err := http.NewRequestWithContext(ctx, "GET", s.base+"/_matrix/client/versions", nil)
+		req, err := http.NewRequestWithContext(ctx, "GET", ready, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

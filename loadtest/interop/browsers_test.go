@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package interop
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/trunkboard/trunkboard/web"
+)
+
+// A call between people on two Trunkboards, each in the web client of their own server, with nothing but relayed media.
+func TestBrowsersOnTwoTrunkboardsCallEachOther(t *testing.T) {
+	needBrowser(t)
+	ca := newAuthority(t)
+	one, two := newWholeTrunkboard(t, ca, "127.77.0.7"), newWholeTrunkboard(t, ca, "127.77.0.8")
+	callBetween(t, one.base, two.base)
+}
+
+// A call from Trunkboard to Synapse, which hands out a relay of ours and has our web client before it.
+func TestBrowsersOnTrunkboardAndSynapseCallEachOther(t *testing.T) {
+	interopFolder(t)
+	needBrowser(t)
+	ca := newAuthority(t)
+	relay := newRelay(t, "127.77.0.10")
+	one, two := newWholeTrunkboard(t, ca, "127.77.0.9"), newSynapse(t, ca, "127.77.0.10", fmt.Sprintf(`
+turn_uris: ["turn:%[1]s?transport=udp", "turn:%[1]s?transport=tcp"]
+turn_shared_secret: %[2]q
+turn_user_lifetime: 1h
+enable_registration: true
+enable_registration_without_verification: true
+`, relay, secret))
+	callBetween(t, one.base, withWebClient(t, two))
+}
+
+// The same with Dendrite.
+func TestBrowsersOnTrunkboardAndDendriteCallEachOther(t *testing.T) {
+	if os.Getenv("TRUNKBOARD_INTEROP_DENDRITE") == "" {
+		t.Skip("TRUNKBOARD_INTEROP_DENDRITE names no folder with Dendrite's programs")
+	}
+	needBrowser(t)
+	ca := newAuthority(t)
+	relay := newRelay(t, "127.77.0.12")
+	one, two := newWholeTrunkboard(t, ca, "127.77.0.11"), newDendrite(t, ca, "127.77.0.12", fmt.Sprintf(`
+  turn: {turn_user_lifetime: "1h", turn_uris: ["turn:%[1]s?transport=udp", "turn:%[1]s?transport=tcp"], turn_shared_secret: %[2]q}
+`, relay, secret))
+	callBetween(t, one.base, withWebClient(t, two))
+}
+
+// needBrowser ends the test where the web client is not built or there is no Chromium.
+func needBrowser(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("a browser test")
+	}
+	skip := t.Skip
+	if os.Getenv("TRUNKBOARD_TEST_REQUIRED") != "" {
+		skip = t.Fatal
+	}
+	for _, file := range []string{"../../web/dist/index.html", "../../web/app/node_modules/playwright-core"} {
+		if _, err := os.Stat(file); err != nil {
+			skip("the web client is not built: make build")
+		}
+	}
+	if _, err := exec.LookPath("chromium"); err != nil && os.Getenv("CHROMIUM") == "" {
+		skip("there is no Chromium here; make deps installs it")
+	}
+}
+
+// newWholeTrunkboard runs all of Trunkboard, with a relay on its address.
+func newWholeTrunkboard(t *testing.T, ca *authority, address string) *server {
+	t.Helper()
+	dir := t.TempDir()
+	ca.issue(t, dir, address)
+	client, federation := freePort(t, address), freePort(t, address)
+	s := &server{kind: "trunkboard", name: fmt.Sprintf("%s:%d", address, federation), base: fmt.Sprintf("http://%s:%d", address, client), log: filepath.Join(dir, "server.log")}
+	s.run = trunkboard(t, "", append(relaySettings(address),
+		"server_name="+s.name, "data_dir="+filepath.Join(dir, "data"), "public_url="+s.base,
+		fmt.Sprintf("listen.client=%s:%d", address, client), "listen.federation="+s.name, "listen.https=", "listen.metrics=",
+		"tls.mode=files", "tls.certificate="+filepath.Join(dir, "tls.crt"), "tls.key="+filepath.Join(dir, "tls.key"),
+		"turn.listen="+address+":0", "turn.tls_listen=", "sfu.listen_udp="+address+":0", "sfu.listen_tcp=",
+		"registration.mode=open", "accounts.password_cost=minimum",
+		"federation.allow_private=127.0.0.0/8", "federation.trusted_ca="+filepath.Join(dir, "ca.pem")))
+	s.start(t)
+	return s
+}
+
+// newRelay runs Trunkboard's relay alone, as it stands beside the homeserver of somebody else, and gives its address.
+func newRelay(t *testing.T, address string) string {
+	t.Helper()
+	dir := t.TempDir()
+	metrics, listen := fmt.Sprintf("%s:%d", address, freePort(t, address)), fmt.Sprintf("%s:%d", address, freePort(t, address))
+	s := &server{kind: "relay", name: listen, ready: "http://" + metrics + "/ready", log: filepath.Join(dir, "server.log")}
+	s.run = trunkboard(t, "turn", append(relaySettings(address),
+		"data_dir="+filepath.Join(dir, "data"), "listen.metrics="+metrics, "turn.listen="+listen, "turn.secret="+secret))
+	s.start(t)
+	return listen
+}
+
+// relaySettings are for a relay whose peers are on this machine.
+func relaySettings(address string) []string {
+	return []string{"turn.relay.addresses=" + address, "turn.relay.allow=127.0.0.0/8", "limits.enabled=false", "shutdown.drain=1s"}
+}
+
+func trunkboard(t *testing.T, only string, settings []string) func() *exec.Cmd {
+	t.Helper()
+	bin, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"serve"}
+	if only != "" {
+		args = append(args, "--only", only)
+	}
+	for _, s := range settings {
+		args = append(args, "--set", s)
+	}
+	return func() *exec.Cmd { return exec.Command(bin, args...) }
+}
+
+// withWebClient puts a front before a homeserver that serves Trunkboard's web client, and gives its URL.
+func withWebClient(t *testing.T, s *server) string {
+	t.Helper()
+	base, err := url.Parse(s.base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := web.Handler(web.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/_matrix/", &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(base) }})
+	mux.Handle("/", client)
+	front := httptest.NewServer(mux)
+	t.Cleanup(func() {
+		front.CloseClientConnections()
+		front.Close()
+	})
+	return front.URL
+}
+
+// callBetween runs the cases of web/e2e/across.mjs as subtests.
+func callBetween(t *testing.T, one, two string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "node", "../../web/e2e/across.mjs", one, two)
+	cmd.Env = append(os.Environ(), "TRUNKBOARD_TEST_PATIENCE=60000")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	cases := 0
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		var c struct{ Case, Error, Note string }
+		if !strings.HasPrefix(lines.Text(), "{") || json.Unmarshal(lines.Bytes(), &c) != nil {
+			t.Log(lines.Text())
+			continue
+		}
+		cases++
+		t.Run(c.Case, func(t *testing.T) {
+			if c.Note != "" {
+				t.Log(c.Note)
+			}
+			if c.Error != "" {
+				t.Error(c.Error)
+			}
+		})
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the browsers' script: %v", err)
+	}
+	if cases == 0 {
+		t.Error("no case was run")
+	}
+}
