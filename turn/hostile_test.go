@@ -68,7 +68,8 @@ func TestTheFirstOfTwoPeersCountsAndNothingBehindTheIntegrity(t *testing.T) {
 	if code := c.exchange(m); code != 0 {
 		t.Errorf("with a peer behind the integrity: %d", code)
 	}
-	eventually(t, "the permission is there", func() bool { return len(s.users) == 1 })
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if a := s.users["@alice:example.org"]; a != nil {
 		for x := range a.allocations {
 			if x.session.Permits(netip.MustParseAddr("8.8.8.8")) || !x.session.Permits(public.Addr()) {

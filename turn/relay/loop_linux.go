@@ -15,8 +15,8 @@ import (
 
 // How a loop waits. Waking up costs more than a packet does: a thread that sleeps for every packet of a busy relay spends most of its
 // time waking. Above coalesceRate it therefore lets packets gather before it looks, for gather since it looked last. What that adds to
-// a packet's way is half of gather on average, a hundredth of what the network takes. All waiting is done through system calls that the
-// scheduler knows of: while there is an idle processor it leaves ours alone, and where there is none others may use it.
+// a packet's way is half of gather on average, a hundredth of what the network takes. Waiting never keeps a processor from others: it is done through
+// system calls that the scheduler knows of, which leave ours alone while another one is idle, and where Go has one only, through its poller (tick).
 const (
 	coalesceRate = 4000 // packets a second
 	gather       = 400 * time.Microsecond
@@ -53,6 +53,7 @@ type loop struct {
 	last    time.Time
 	quiet   int
 	nap     unix.Timespec
+	tick    *tick // nil: naps are system calls
 
 	mu       sync.Mutex
 	inbox    []*batched // to begin with, or to end
@@ -86,6 +87,9 @@ func (l *loops) start(n int) error {
 			l.stop()
 			return os.NewSyscallError("eventfd", err)
 		}
+		if n == 1 {
+			x.tick = newTick() // nil: then as with several
+		}
 		l.all = append(l.all, x)
 		l.wg.Go(x.run)
 	}
@@ -103,6 +107,7 @@ func (l *loops) stop() {
 	for _, x := range l.all {
 		_ = unix.Close(x.epoll)
 		_ = unix.Close(x.event)
+		x.tick.close()
 	}
 	l.all = nil
 }
@@ -245,19 +250,30 @@ func (x *loop) wait() int {
 	millis := -1
 	if x.rate >= coalesceRate && x.quiet < quietRounds {
 		if spent := now.Sub(x.last); spent < gather {
-			x.nap.Nsec = int64(gather - spent)
-			_ = unix.Nanosleep(&x.nap, nil) // a signal may end it early, and why not
+			x.rest(gather - spent)
 			now = now.Add(gather - spent)
 		}
 		x.last = now
 		millis = 0
 		x.quiet++
+	} else {
+		x.tick.every(0)
 	}
 	n := x.look(millis)
 	if n > 0 || millis < 0 {
 		x.quiet = 0
 	}
 	return n
+}
+
+// rest lets packets gather.
+func (x *loop) rest(d time.Duration) {
+	if x.tick.every(gather) {
+		x.tick.wait()
+		return
+	}
+	x.nap.Nsec = int64(d)
+	_ = unix.Nanosleep(&x.nap, nil) // a signal may end it early, and why not
 }
 
 // look asks which sockets can be read: it waits until there is one, or not at all. The latter is a raw call, of which the scheduler
