@@ -44,6 +44,9 @@ for (const colorScheme of ['light', 'dark']) {
     await ann.page.goto(server.url);
     await ann.at('auth-submit').waitFor();
     await check('sign in', ann);
+    await ann.at('auth-forgot').click();
+    await ann.at('auth-email').waitFor();
+    await check('forgotten password', ann);
     await ann.page.goto(`${server.url}/doctor`);
     await ann.page.getByTestId('doctor-again').and(ann.page.locator(':enabled')).waitFor();
     await check('doctor', ann);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { chooseFlow, deviceName, explain, MatrixFailure, signIn, signUp, TokenNeeded } from './auth.ts';
+import { askForMail, MailNeeded, MailSent, resetPassword } from './mail.ts';
 import { saveSession, type Session } from './session.ts';
 import { TokenKeeper } from './tokens.ts';
 
@@ -25,10 +26,47 @@ afterEach(() => {
 const SESSION = { user_id: '@ann:x', device_id: 'D', access_token: 'A' };
 const sent = (init: RequestInit) => JSON.parse(String(init.body)) as Record<string, never> & { auth?: { type: string; session: string; token?: string } };
 
+describe('an e-mail address that has to be proved', () => {
+  const flows = [{ stages: ['m.login.email.identity'] }];
+  // A server that mails a link and takes the account once it was opened.
+  const mailing = (opened: () => boolean) =>
+    server((url, init) => {
+      const body = sent(init) as unknown as { email?: string; auth?: { threepid_creds?: { sid: string; client_secret: string } } };
+      if (url.endsWith('/requestToken')) return { status: 200, body: { sid: 'sid1' } };
+      const creds = body.auth?.threepid_creds;
+      if (opened() && creds?.sid === 'sid1' && creds.client_secret) return { status: 200, body: SESSION };
+      return { status: 401, body: { session: 's', flows, errcode: 'M_UNAUTHORIZED' } };
+    });
+
+  it('is asked for, mailed to, and then lets the account be made', async () => {
+    let opened = false;
+    const seen = mailing(() => opened);
+    await expect(signUp('http://x', 'ann', 'pw')).rejects.toBeInstanceOf(MailNeeded);
+    const mailed = await signUp('http://x', 'ann', 'pw', { email: 'ann@x.org' }).catch((e: unknown) => e);
+    expect(mailed).toBeInstanceOf(MailSent);
+    const { mail } = mailed as MailSent;
+    expect(seen.filter((r) => r.url.endsWith('/register/email/requestToken')).map((r) => sent(r.init))).toEqual([{ client_secret: mail.secret, email: 'ann@x.org', send_attempt: 1 }]);
+    await expect(signUp('http://x', 'ann', 'pw', { email: 'ann@x.org', mail })).rejects.toThrow('not been opened');
+    opened = true;
+    expect(await signUp('http://x', 'ann', 'pw', { email: 'ann@x.org', mail })).toMatchObject({ userId: '@ann:x' });
+  });
+
+  it('lets a forgotten password be replaced, and not before the link was opened', async () => {
+    let opened = false;
+    const seen = mailing(() => opened);
+    const mail = await askForMail('http://x', 'password', 'ann@x.org');
+    expect(seen[0]!.url).toBe('http://x/_matrix/client/v3/account/password/email/requestToken');
+    await expect(resetPassword('http://x', mail, 'new')).rejects.toThrow('not been opened');
+    opened = true;
+    await resetPassword('http://x', mail, 'new');
+    expect(sent(seen.at(-1)!.init)).toMatchObject({ new_password: 'new', logout_devices: true, auth: { session: 's', type: 'm.login.email.identity' } });
+  });
+});
+
 describe('signUp', () => {
   it('passes the dummy stage with the session of the challenge', async () => {
     const seen = server((_url, init) => (sent(init).auth ? { status: 200, body: SESSION } : { status: 401, body: { session: 's', flows: [{ stages: ['m.login.dummy'] }] } }));
-    const session = await signUp('http://x', 'ann', 'pw', '');
+    const session = await signUp('http://x', 'ann', 'pw');
     expect(session).toMatchObject({ userId: '@ann:x', deviceId: 'D', accessToken: 'A', baseUrl: 'http://x' });
     expect(sent(seen[1]!.init).auth).toEqual({ type: 'm.login.dummy', session: 's' });
   });
@@ -36,32 +74,32 @@ describe('signUp', () => {
   it('asks for a registration token, then does both stages', async () => {
     const flows = [{ stages: ['m.login.registration_token', 'm.login.dummy'] }];
     server(() => ({ status: 401, body: { session: 's', flows } }));
-    await expect(signUp('http://x', 'ann', 'pw', '')).rejects.toBeInstanceOf(TokenNeeded);
+    await expect(signUp('http://x', 'ann', 'pw')).rejects.toBeInstanceOf(TokenNeeded);
     const seen = server((_url, init) => {
       const { auth } = sent(init);
       if (auth?.type === 'm.login.dummy') return { status: 200, body: SESSION };
       return { status: 401, body: { session: 's', flows, completed: auth ? ['m.login.registration_token'] : [] } };
     });
-    await signUp('http://x', 'ann', 'pw', 'secret');
+    await signUp('http://x', 'ann', 'pw', { token: 'secret' });
     expect(seen.map((r) => sent(r.init).auth?.type)).toEqual([undefined, 'm.login.registration_token', 'm.login.dummy']);
     expect(sent(seen[1]!.init).auth?.token).toBe('secret');
   });
 
   it('says that a token is wrong instead of asking for ever', async () => {
     const seen = server(() => ({ status: 401, body: { errcode: 'M_UNAUTHORIZED', session: 's', flows: [{ stages: ['m.login.registration_token'] }] } }));
-    await expect(signUp('http://x', 'ann', 'pw', 'bad')).rejects.toThrow('not valid');
+    await expect(signUp('http://x', 'ann', 'pw', { token: 'bad' })).rejects.toThrow('not valid');
     expect(seen.length).toBe(2);
   });
 
   it('refuses a stage it does not know', async () => {
     server(() => ({ status: 401, body: { session: 's', flows: [{ stages: ['m.login.recaptcha'] }] } }));
-    await expect(signUp('http://x', 'ann', 'pw', '')).rejects.toThrow('does not know');
+    await expect(signUp('http://x', 'ann', 'pw')).rejects.toThrow('does not know');
   });
 });
 
 it('prefers the flow with the fewest questions', () => {
   expect(chooseFlow([{ stages: ['m.login.registration_token'] }, { stages: ['m.login.dummy'] }])).toEqual(['m.login.dummy']);
-  expect(chooseFlow([{ stages: ['m.login.email.identity'] }])).toBeUndefined();
+  expect(chooseFlow([{ stages: ['m.login.recaptcha'] }])).toBeUndefined();
   expect(chooseFlow([])).toBeUndefined();
 });
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Signing in and up with plain fetch, so that the first screen does not wait for the Matrix SDK.
+import { askForMail, MailNeeded, MailSent, notOpened, proof, type Mail } from './mail.ts';
 import type { Session } from './session.ts';
 
 /** An answer of the homeserver that is not a success. `code` is the Matrix errcode, or `NETWORK`. */
@@ -100,18 +101,28 @@ export async function signIn(baseUrl: string, user: string, password: string): P
 
 /** The registration flow with the fewest questions that this client can complete, or undefined. */
 export function chooseFlow(flows: { stages: string[] }[]): string[] | undefined {
-  const supported = new Set(['m.login.dummy', 'm.login.registration_token']);
+  // What each stage costs the person.
+  const cost: Record<string, number> = { 'm.login.dummy': 1, 'm.login.registration_token': 10, 'm.login.email.identity': 100 };
+  const total = (stages: string[]) => stages.reduce((sum, stage) => sum + cost[stage]!, 0);
   return flows
     .map((flow) => flow.stages)
-    .filter((stages) => stages.every((stage) => supported.has(stage)))
-    .sort((a, b) => a.length + 10 * Number(a.includes('m.login.registration_token')) - b.length - 10 * Number(b.includes('m.login.registration_token')))[0];
+    .filter((stages) => stages.every((stage) => Object.hasOwn(cost, stage)))
+    .sort((a, b) => total(a) - total(b))[0];
+}
+
+/** What the person has given besides name and password. `mail` is set once a mail was sent. */
+export interface Given {
+  token?: string;
+  email?: string;
+  mail?: Mail;
 }
 
 /**
- * Makes an account and signs in. Walks through user-interactive authentication: the dummy stage and the
- * registration token. Throws TokenNeeded when the server asks for a token and none is given.
+ * Makes an account and signs in. Walks through user-interactive authentication: the dummy stage, the registration token and the
+ * e-mail address. Throws TokenNeeded or MailNeeded when the server asks for what is not given, and MailSent when its link has to be
+ * opened before the same call, with that mail, goes on.
  */
-export async function signUp(baseUrl: string, username: string, password: string, token: string): Promise<Session> {
+export async function signUp(baseUrl: string, username: string, password: string, given: Given = {}): Promise<Session> {
   const request = {
     username,
     password,
@@ -133,14 +144,20 @@ export async function signUp(baseUrl: string, username: string, password: string
       if (!stages) throw new MatrixFailure('M_UNRECOGNIZED', 'This server asks for a sign-up step that Trunkboard does not know.', 401);
       const stage = stages.find((s) => !done.includes(s)) ?? stages[0]!;
       if (stage === tried) {
+        if (stage === 'm.login.email.identity' && given.mail) throw notOpened(given.mail);
         const wrongToken = stage === 'm.login.registration_token';
         throw new MatrixFailure(error.code, wrongToken ? 'That registration token is not valid.' : error.message, 401);
       }
       tried = stage;
       auth = { type: stage, session: challenge.session };
       if (stage === 'm.login.registration_token') {
-        if (!token) throw new TokenNeeded();
-        auth.token = token;
+        if (!given.token) throw new TokenNeeded();
+        auth.token = given.token;
+      }
+      if (stage === 'm.login.email.identity') {
+        if (given.mail) Object.assign(auth, proof(given.mail));
+        else if (given.email) throw new MailSent(await askForMail(baseUrl, 'register', given.email));
+        else throw new MailNeeded();
       }
     }
   }
@@ -163,6 +180,12 @@ export function explain(error: unknown): string {
         return error.message || 'Please choose a stronger password.';
       case 'M_LIMIT_EXCEEDED':
         return 'Too many tries. Please wait a moment.';
+      case 'M_THREEPID_IN_USE':
+        return 'There is an account with that e-mail address already. Sign in, or choose “Forgot password?”.';
+      case 'M_THREEPID_MEDIUM_NOT_SUPPORTED':
+        return 'This server sends no mail. Ask whoever runs it to set a new password for you.';
+      case 'M_THREEPID_NOT_FOUND':
+        return 'No account here has that e-mail address.';
       case 'M_USER_DEACTIVATED':
         return 'This account has been closed.';
       default:
