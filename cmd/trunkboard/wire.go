@@ -38,7 +38,7 @@ func (a *App) open(ctx context.Context) error {
 		}
 		site = h
 	}
-	public := a.withFocus(a.withSFU(dispatch(a.count("api", a.endPolls(api)), a.count("web", site))))
+	public := a.withMeetings(a.withFocus(a.withSFU(dispatch(a.count("api", a.endPolls(api)), a.count("web", site)))))
 	a.api.Store(&public)
 	return nil
 }
