@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package web serves the browser side of Trunkboard out of the binary: the client at /, call pages at /meet/<name> and the admin
-// page at /admin/ are one single-page application, built by Vite from web/app into web/dist and embedded from there.
+// Package web serves the browser side of Trunkboard out of the binary: the client at / and the admin page at /admin/ are one
+// single-page application, meetings and the doctor pages of their own; all built by Vite from web/app into web/dist and embedded from there.
 //
 //	/assets/<name>-<hash>.js    the content never changes under its name: cached for a year
 //	any other file              asked again each time, answered 304 by its ETag
 //	/doctor                     doctor.html, whether calls work from this browser
 //	/external_api.js            the script by which pages of others show meetings of this server
+//	/meet/<name>, /<name>       meet.html, the page of a meeting
 //	any other path              index.html: the application reads the path itself
 package web
 
@@ -66,6 +67,7 @@ type app struct {
 	files       map[string]*asset
 	config      []byte // of /config.json
 	policy      string
+	meetings    string // the policy of their page
 	permissions string
 }
 
@@ -75,7 +77,7 @@ func serve(files fs.FS, o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &app{files: map[string]*asset{}, config: config, policy: fmt.Sprintf(contentSecurityPolicy, ""), permissions: fmt.Sprintf(permissionsPolicy, "", "", "")}
+	a := &app{files: map[string]*asset{}, config: config, meetings: policyOfMeetings(o), policy: fmt.Sprintf(contentSecurityPolicy, ""), permissions: fmt.Sprintf(permissionsPolicy, "", "", "")}
 	if other := origin(o.ElementCall); other != "" {
 		quoted := ` "` + other + `"`
 		a.policy, a.permissions = fmt.Sprintf(contentSecurityPolicy, " "+other), fmt.Sprintf(permissionsPolicy, quoted, quoted, quoted)
@@ -183,6 +185,12 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		f = a.files["index.html"]
+		if meet := a.files["meet.html"]; meet != nil && isMeeting(r.URL.Path) {
+			f = meet
+		}
+	}
+	if f.name == "meet.html" {
+		w.Header().Set("Content-Security-Policy", a.meetings)
 	}
 	f.send(w, r)
 }

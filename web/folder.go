@@ -18,6 +18,11 @@ type Options struct {
 	// ElementCall is where the embedded build of Element Call is: ElementCallPath, or an absolute URL; "" if there is none. Group calls
 	// run in a frame from there.
 	ElementCall string
+	// EmbedFrom is whose pages may show the meeting page in a frame: origins such as https://wiki.example.org, or "*" for everybody's.
+	// The page's own origin always may.
+	EmbedFrom []string
+	// PublicURL is where clients reach this server, and so where media sessions are; "" if it is where the page came from.
+	PublicURL string
 }
 
 // origin is the origin of an absolute URL, "" for a path of this server.

@@ -38,21 +38,24 @@ func (a *App) open(ctx context.Context) error {
 		}
 		site = h
 	}
-	public := a.withMeetings(a.withFocus(a.withSFU(dispatch(a.count("api", a.endPolls(api)), a.count("web", site)))))
+	public := a.withFocus(a.withSFU(dispatch(a.count("api", a.endPolls(api)), a.count("web", site))))
 	a.api.Store(&public)
 	return nil
 }
 
 // openWeb serves the web client, and beside it Element Call's files if they are in the data folder.
 func (a *App) openWeb() (http.Handler, error) {
+	options := web.Options{PublicURL: a.publicURL()}
 	if a.cfg.Web.ElementCall != "" {
-		return web.Handler(web.Options{ElementCall: strings.TrimSuffix(a.cfg.Web.ElementCall, "/") + "/"})
+		options.ElementCall = strings.TrimSuffix(a.cfg.Web.ElementCall, "/") + "/"
+		return web.Handler(options)
 	}
 	folder := filepath.Join(a.cfg.DataDir, "element-call")
 	if _, err := os.Stat(filepath.Join(folder, "index.html")); err != nil {
-		return web.Handler(web.Options{})
+		return web.Handler(options)
 	}
-	client, err := web.Handler(web.Options{ElementCall: web.ElementCallPath})
+	options.ElementCall = web.ElementCallPath
+	client, err := web.Handler(options)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ export default defineConfig({
     chunkSizeWarningLimit: 1200,
     rolldownOptions: {
       // A page of its own needs neither the client nor the SDK.
-      input: { index: 'index.html', doctor: 'doctor.html' },
+      input: { index: 'index.html', doctor: 'doctor.html', meet: 'meet.html' },
       output: {
         // The SDK changes only with its version, the app with every release: one chunk each keeps the big one cached.
         codeSplitting: {
@@ -28,8 +28,8 @@ export default defineConfig({
             { name: 'react', test: /node_modules\/(react|react-dom|scheduler)\/|preload-helper/ },
             {
               name: 'matrix-sdk',
-              // Without the Rust crypto, which loads by itself when encryption is switched on.
-              test: (id: string) => /node_modules\/.*\.js$/.test(id) && !/node_modules\/(react|react-dom|scheduler|zustand|@matrix-org)\/|\/rust-crypto\//.test(id),
+              // Without the Rust crypto, which loads by itself when encryption is switched on, and what only meetings need.
+              test: (id: string) => /node_modules\/.*\.js$/.test(id) && !/node_modules\/(react|react-dom|scheduler|zustand|@matrix-org|livekit-client|@livekit|@mediapipe|@bufbuild|qrcode|dijkstrajs)\/|\/rust-crypto\//.test(id),
             },
           ],
         },

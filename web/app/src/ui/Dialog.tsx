@@ -7,10 +7,12 @@ interface Props {
   onClose: () => void;
   children: ReactNode;
   testid?: string;
+  /** For pages that speak other languages. */
+  closeLabel?: string;
 }
 
 /** A modal dialog on the browser's own <dialog>: it keeps the focus inside, closes with Escape and returns the focus. */
-export function Dialog({ title, onClose, children, testid }: Props) {
+export function Dialog({ title, onClose, children, testid, closeLabel = 'Close' }: Props) {
   const ref = useRef<HTMLDialogElement>(null);
   const heading = useId();
   useEffect(() => {
@@ -33,7 +35,7 @@ export function Dialog({ title, onClose, children, testid }: Props) {
       <div className="dialog-body">
         <header className="dialog-head">
           <h2 id={heading}>{title}</h2>
-          <button type="button" className="icon-button" aria-label="Close" onClick={onClose}>
+          <button type="button" className="icon-button" aria-label={closeLabel} onClick={onClose}>
             <Icon name="close" />
           </button>
         </header>

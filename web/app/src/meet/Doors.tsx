@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// What one sees instead of the meeting: password, lobby, missing key, and the endings.
+import { type FormEvent, type ReactNode, useEffect, useRef, useState } from 'react';
+import { Icon, type IconName, Logo } from '../ui/Icon.tsx';
+import { keyOf } from './options.ts';
+import { useMeet, useMeeting, useWords } from './use.ts';
+
+function Door({ icon, title, testid, children }: { icon: IconName; title: string; testid: string; children: ReactNode }) {
+  const heading = useRef<HTMLHeadingElement>(null);
+  useEffect(() => heading.current?.focus(), []);
+  return (
+    <main className="meet-door" data-testid={testid}>
+      <div className="meet-card">
+        <p className="meet-brand">
+          <Logo size={22} /> Trunkboard
+        </p>
+        <span className="meet-door-icon">
+          <Icon name={icon} size={30} />
+        </span>
+        <h1 ref={heading} tabIndex={-1}>
+          {title}
+        </h1>
+        {children}
+      </div>
+    </main>
+  );
+}
+
+export function PasswordDoor() {
+  const meeting = useMeeting();
+  const w = useWords();
+  const problem = useMeet((s) => s.problem);
+  const [password, setPassword] = useState('');
+  const submit = (e: FormEvent) => {
+    e.preventDefault();
+    if (password) void meeting.givePassword(password);
+  };
+  return (
+    <Door icon="lock" title={w.passwordTitle} testid="meet-password-door">
+      <form onSubmit={submit}>
+        <label className="field">
+          {w.password}
+          <input type="password" value={password} autoFocus autoComplete="off" data-testid="meet-password" aria-invalid={!!problem} aria-describedby={problem ? 'meet-password-problem' : undefined} onChange={(e) => setPassword(e.target.value)} />
+          {problem && (
+            <small id="meet-password-problem" className="meet-problem" role="alert" data-testid="meet-password-problem">
+              {problem.text}
+            </small>
+          )}
+        </label>
+        <button className="button button-primary button-wide" type="submit" data-testid="meet-password-enter">
+          {w.enter}
+        </button>
+        <button className="button button-wide" type="button" onClick={() => void meeting.hangUp()}>
+          {w.cancel}
+        </button>
+      </form>
+    </Door>
+  );
+}
+
+export function KeyDoor() {
+  const meeting = useMeeting();
+  const w = useWords();
+  const [text, setText] = useState('');
+  const bare = text.trim();
+  const key = keyOf(bare.includes('#') ? bare.slice(bare.indexOf('#')) : `#key=${bare.replace(/^key=/, '')}`);
+  return (
+    <Door icon="key" title={w.keyTitle} testid="meet-key-door">
+      <p>{w.keyText}</p>
+      <form
+        onSubmit={(e) => {
+          e.preventDefault();
+          if (key) void meeting.giveKey(key);
+        }}
+      >
+        <label className="field">
+          {w.keyPaste}
+          <input value={text} autoComplete="off" spellCheck={false} data-testid="meet-key" onChange={(e) => setText(e.target.value)} />
+        </label>
+        <button className="button button-primary button-wide" type="submit" disabled={!key}>
+          {w.enter}
+        </button>
+        <button className="button button-wide" type="button" onClick={() => void meeting.hangUp()}>
+          {w.cancel}
+        </button>
+      </form>
+    </Door>
+  );
+}
+
+export function Lobby() {
+  const meeting = useMeeting();
+  const w = useWords();
+  return (
+    <Door icon="door" title={w.lobbyTitle} testid="meet-lobby">
+      <p role="status">{w.lobbyText}</p>
+      <span className="meet-dots" aria-hidden="true">
+        <i />
+        <i />
+        <i />
+      </span>
+      <button className="button button-wide" type="button" data-testid="meet-lobby-stop" onClick={() => void meeting.hangUp()}>
+        {w.stopWaiting}
+      </button>
+    </Door>
+  );
+}
+
+export function Ending() {
+  const meeting = useMeeting();
+  const w = useWords();
+  const phase = useMeet((s) => s.phase);
+  const problem = useMeet((s) => s.problem);
+  const embedded = useMeet((s) => s.options.embedded);
+  const [icon, title, text]: [IconName, string, string] =
+    phase === 'kicked'
+      ? ['leave', w.kickedTitle, problem?.text ?? '']
+      : phase === 'ended'
+        ? ['check', w.endedTitle, w.endedText]
+        : phase === 'failed'
+          ? ['warning', w.failedTitle, problem?.text ?? w.unreachable]
+          : ['leave', w.leftTitle, w.leftText];
+  const wantsAccount = problem?.code === 'IO_TRUNKBOARD_SIGN_IN';
+  return (
+    <Door icon={icon} title={title} testid={`meet-${phase}`}>
+      {text && <p role="status">{text}</p>}
+      <div className="meet-door-actions">
+        {wantsAccount && (
+          <a className="button button-primary button-wide" href="/">
+            {w.signIn}
+          </a>
+        )}
+        {phase !== 'kicked' && (
+          <button className={`button button-wide ${wantsAccount ? '' : 'button-primary'}`} type="button" data-testid="meet-again" onClick={() => meeting.again()}>
+            {phase === 'failed' ? w.again : w.rejoin}
+          </button>
+        )}
+        {!embedded && !wantsAccount && (
+          <a className="button button-wide" href="/">
+            {w.home}
+          </a>
+        )}
+      </div>
+    </Door>
+  );
+}

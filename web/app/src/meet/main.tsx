@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+import { createRoot } from 'react-dom/client';
+import { loadSession } from '../auth/session.ts';
+import { TokenKeeper } from '../auth/tokens.ts';
+import { MeetApi } from './api.ts';
+import type { MeetingControl } from './control.ts';
+import { Meeting } from './meeting.ts';
+import { loadRoom, MeetPage, startLanguage } from './MeetPage.tsx';
+import { keyOf, optionsOf, remembered } from './options.ts';
+import { wordsFor } from './words.ts';
+import '@fontsource-variable/inter/wght.css';
+import '../styles/tokens.css';
+import '../styles/base.css';
+import '../styles/meet.css';
+
+const loadMedia = () => import('./media.ts');
+
+/** Those who drive the page from outside: the Jitsi bridge, and the Matrix widget. Each module has `attach`. */
+const drivers = import.meta.glob<{ attach: (meeting: MeetingControl) => void | Promise<void> }>(['../jitsi/bridge.ts', '../widget/widget.ts']);
+
+function session() {
+  try {
+    return loadSession();
+  } catch {
+    return null; // Storage is denied in this frame.
+  }
+}
+
+function tabMemory(): Pick<Storage, 'getItem' | 'setItem' | 'removeItem'> {
+  try {
+    return sessionStorage;
+  } catch {
+    return { getItem: () => null, setItem: () => {}, removeItem: () => {} };
+  }
+}
+
+async function open(): Promise<void> {
+  const options = optionsOf(location);
+  let language = startLanguage(options.language);
+  let key = keyOf(location.hash);
+  const stored = session();
+  const keeper = stored && new TokenKeeper(stored);
+  const apis = new Map<string, MeetApi>();
+  const meeting = new Meeting(options, {
+    api: (name) => {
+      let api = apis.get(name);
+      if (!api) apis.set(name, (api = new MeetApi(name, keeper?.fetch, () => keeper?.accessToken)));
+      return api;
+    },
+    media: loadMedia,
+    words: () => wordsFor(language),
+    memory: tabMemory(),
+    key: {
+      get: () => key,
+      set: (fresh) => {
+        key = fresh || undefined;
+        history.replaceState(history.state, '', `${location.pathname}${location.search}${fresh ? `#key=${fresh}` : ''}`);
+      },
+    },
+    signedIn: keeper ? { userId: stored.userId, fetch: keeper.fetch as typeof fetch } : undefined,
+    relayOnly: remembered('trunkboard.iceTransportPolicy') === 'relay',
+    small: remembered('trunkboard.meet.small') === '1',
+  });
+  const jitsi = /(?:^#|&)jitsi_meet_external_api_id=/.test(location.hash);
+  const query = new URLSearchParams(location.search);
+  const driver = jitsi ? drivers['../jitsi/bridge.ts'] : query.has('widgetId') && query.has('parentUrl') ? drivers['../widget/widget.ts'] : undefined;
+  if (driver) await (await driver()).attach(meeting);
+  language = startLanguage(meeting.snapshot.options.language);
+  if (remembered('trunkboard.test')) Object.assign(window, { __meeting: meeting });
+  createRoot(document.getElementById('root')!).render(<MeetPage meeting={meeting} first={language} onLanguage={(chosen) => (language = chosen)} />);
+  if (meeting.wasIn) void meeting.resume();
+  else if (!meeting.snapshot.options.prejoin) void meeting.join();
+  // After the first paint, what joining will need.
+  requestAnimationFrame(() =>
+    setTimeout(() => {
+      void loadMedia().catch(() => {});
+      void loadRoom().catch(() => {});
+    }),
+  );
+}
+
+void open();
