@@ -14,7 +14,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/trunkboard/trunkboard/homeserver/calls"
-	"github.com/trunkboard/trunkboard/homeserver/clientapi"
+	"github.com/trunkboard/trunkboard/homeserver/httpapi"
 	"github.com/trunkboard/trunkboard/sfu"
 	"github.com/trunkboard/trunkboard/sfu/livekit"
 	"github.com/trunkboard/trunkboard/signalling"
@@ -100,7 +100,7 @@ func (a *App) openFocus(knows focus.Homeserver, later matrixrtc.Events, book mat
 		},
 		Media: a.conference, Homeserver: knows, Attendance: seen, Leaves: matrixrtc.NewLeaves(later, book, clock, log), Clock: clock, Log: log,
 		Limit: func(r *http.Request) error {
-			return allow.Check("requests", clientapi.Address(r, a.cfg.Listen.TrustedProxies))
+			return allow.Check("requests", httpapi.Address(r, a.cfg.Listen.TrustedProxies))
 		},
 	})
 	a.conference.gate.service.Store(s)

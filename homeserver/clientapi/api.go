@@ -3,7 +3,7 @@
 // Package clientapi is the client-server API as HTTP: it parses a request, finds out who asks, calls one operation of a service and
 // encodes what comes back. It holds no rules of its own and no SQL.
 //
-//	request ─> CORS ─> route ─> token -> Session ─> rate limit ─> handler(r) (any, error) ─> JSON
+//	request ─> CORS ─> httpapi.Frame: route ─> token -> Session ─> rate limit ─> handler(r) (any, error) ─> JSON
 //
 // Each area has a file (devices.go, profile.go …) with a method that registers its routes, called from the list in New. A handler
 // returns a value that is encoded as JSON, Raw bytes that are JSON already, nil for {}, or Written when it answered by itself; an
@@ -12,15 +12,11 @@ package clientapi
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"path"
-	"runtime/debug"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -28,6 +24,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/calls"
 	"github.com/trunkboard/trunkboard/homeserver/delayed"
 	"github.com/trunkboard/trunkboard/homeserver/e2ee"
+	"github.com/trunkboard/trunkboard/homeserver/httpapi"
 	"github.com/trunkboard/trunkboard/homeserver/media"
 	"github.com/trunkboard/trunkboard/homeserver/notices"
 	"github.com/trunkboard/trunkboard/homeserver/preview"
@@ -103,10 +100,8 @@ type Marks interface {
 // It must see the request as it came: a ServeMux in front of it would redirect ids that hold encoded or double slashes.
 type API struct {
 	Deps
-	mux     *http.ServeMux
-	seconds *prometheus.HistogramVec
-	answers *prometheus.CounterVec
-	cors    map[string][]string // headers of every answer
+	frame *httpapi.Frame
+	cors  map[string][]string // headers of every answer
 
 	unstable map[string]bool // unstable_features of /versions
 
@@ -132,7 +127,7 @@ func New(d Deps) *API {
 			d.Marks = d.Accounts
 		}
 	}
-	a := &API{Deps: d, mux: http.NewServeMux(), unstable: map[string]bool{}, notSuspended: forbiddenToSuspended()}
+	a := &API{Deps: d, unstable: map[string]bool{}, notSuspended: forbiddenToSuspended()}
 	// Client-server API, "Web browser clients". No credentials mode: tokens travel in a header, so any origin may ask.
 	a.cors = map[string][]string{
 		"Access-Control-Allow-Origin":   {"*"},
@@ -143,16 +138,10 @@ func New(d Deps) *API {
 		// Nothing of the API is a page, though answers repeat what somebody else wrote: a browser must not look for one in them.
 		"X-Content-Type-Options": {"nosniff"},
 	}
-	if d.Metrics != nil {
-		a.seconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "trunkboard_clientapi_request_seconds", Help: "How long requests of the client API took, by route.",
-			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
-		}, []string{"route"})
-		a.answers = prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "trunkboard_clientapi_answers_total", Help: "Answers of the client API, by route and class of status.",
-		}, []string{"route", "class"})
-		d.Metrics.MustRegister(a.seconds, a.answers)
-	}
+	a.frame = httpapi.New(httpapi.Options{
+		Name: "clientapi", Of: "the client API", Log: d.Log, Metrics: d.Metrics,
+		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+	})
 	for _, routes := range []func(){
 		a.routesLogin,
 		a.routesAccounts,
@@ -192,7 +181,6 @@ func New(d Deps) *API {
 		routes()
 	}
 	a.routesDiscovery()
-	a.mux.HandleFunc("/", a.noRoute)
 	return a
 }
 
@@ -216,18 +204,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	hr = current(hr)
-	escaped := hr.URL.EscapedPath()
-	if !clean(escaped) {
-		// net/http would redirect to the cleaned path, which loses the body and names something else.
-		a.refuse(w, hr, signalling.Unrecognized())
-		return
-	}
-	if !safeText(hr.URL.Path) || !safeQuery(hr) {
-		a.refuse(w, hr, signalling.InvalidParam("the path and the query must be UTF-8 without NUL"))
-		return
-	}
-	a.mux.ServeHTTP(w, hr)
+	a.frame.ServeHTTP(w, current(hr))
 }
 
 // current makes a request to the first name of the API, which clients of before v1.1 still use, one to today's: what it serves has
@@ -250,60 +227,6 @@ func current(hr *http.Request) *http.Request {
 	return &r
 }
 
-// clean says that net/http's mux would take the path as it stands.
-func clean(p string) bool {
-	if p == "" || p[0] != '/' {
-		return false
-	}
-	if !strings.Contains(p, "//") && !strings.Contains(p, "/.") {
-		return true
-	}
-	c := path.Clean(p)
-	if p[len(p)-1] == '/' && c != "/" {
-		c += "/"
-	}
-	return c == p
-}
-
-func safeText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
-
-func safeQuery(hr *http.Request) bool {
-	q := hr.URL.RawQuery
-	if q == "" {
-		return true
-	}
-	if !utf8.ValidString(q) {
-		return false
-	}
-	if !strings.Contains(q, "%") {
-		return strings.IndexByte(q, 0) < 0
-	}
-	for k, vs := range hr.URL.Query() {
-		if !safeText(k) {
-			return false
-		}
-		for _, v := range vs {
-			if !safeText(v) {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-// noRoute answers what no pattern matches: 405 when another method would have, else 404.
-func (a *API) noRoute(w http.ResponseWriter, hr *http.Request) {
-	probe := *hr
-	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
-		probe.Method = m
-		if _, pattern := a.mux.Handler(&probe); pattern != "/" && pattern != "" {
-			a.refuse(w, hr, signalling.Refuse(http.StatusMethodNotAllowed, "M_UNRECOGNIZED", "this endpoint does not answer %s", hr.Method))
-			return
-		}
-	}
-	a.refuse(w, hr, signalling.Unrecognized())
-}
-
 // Access says who may call an endpoint.
 type Access uint8
 
@@ -322,14 +245,6 @@ type Handler func(r *Request) (any, error)
 // route registers handler for a ServeMux pattern ("GET /_matrix/client/v3/account/whoami"). op names the rate limit that counts the
 // request ("requests", "messages", "login" …), by user, or by address where nobody is logged in; "" counts nothing.
 func (a *API) route(pattern string, access Access, op string, handler Handler) {
-	var seconds prometheus.Observer
-	var answers [6]prometheus.Counter
-	if a.seconds != nil {
-		seconds = a.seconds.WithLabelValues(pattern)
-		for i := 1; i < len(answers); i++ {
-			answers[i] = a.answers.WithLabelValues(pattern, fmt.Sprintf("%dxx", i))
-		}
-	}
 	if a.notSuspended[pattern] {
 		may := handler
 		handler = func(r *Request) (any, error) {
@@ -339,57 +254,13 @@ func (a *API) route(pattern string, access Access, op string, handler Handler) {
 			return may(r)
 		}
 	}
-	a.mux.HandleFunc(pattern, func(w http.ResponseWriter, hr *http.Request) {
-		started := time.Now()
-		status := a.serve(w, hr, pattern, access, op, handler)
-		if seconds != nil {
-			seconds.Observe(time.Since(started).Seconds())
-			if c := status / 100; c > 0 && c < len(answers) {
-				answers[c].Inc()
-			}
+	a.frame.Route(pattern, func(x *httpapi.Exchange) (any, error) {
+		r := &Request{Exchange: x, api: a}
+		if err := a.admit(r, access, op); err != nil {
+			return nil, err
 		}
+		return handler(r)
 	})
-}
-
-func (a *API) serve(w http.ResponseWriter, hr *http.Request, pattern string, access Access, op string, handler Handler) (status int) {
-	r := &Request{Request: hr, api: a, w: w}
-	defer func() {
-		p := recover()
-		if p == nil {
-			return
-		}
-		if p == http.ErrAbortHandler {
-			panic(p)
-		}
-		a.Log.Error("panic in a request", "route", pattern, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		status = http.StatusInternalServerError
-		if !r.wrote {
-			writeError(w, signalling.Internal(nil))
-		}
-	}()
-	if err := a.admit(r, access, op); err != nil {
-		return a.refuse(w, hr, err)
-	}
-	v, err := handler(r)
-	if err != nil {
-		if r.wrote {
-			a.logInternal(hr, err)
-			return http.StatusInternalServerError
-		}
-		return a.refuse(w, hr, err)
-	}
-	if done, ok := v.(Written); ok {
-		if done.Status == 0 {
-			return http.StatusOK
-		}
-		return done.Status
-	}
-	r.wrote = true
-	if err := writeJSON(w, v); err != nil {
-		a.logInternal(hr, err)
-		return http.StatusInternalServerError
-	}
-	return http.StatusOK
 }
 
 // admit finds out who asks and whether he may, now.

@@ -114,7 +114,7 @@ func recorded(t testing.TB, a *API) http.Handler {
 			return
 		}
 		now := current(hr)
-		_, pattern := a.mux.Handler(now)
+		pattern := a.frame.Pattern(now)
 		_, path := called.spec.Handler(now)
 		called.Lock()
 		defer called.Unlock()
@@ -200,7 +200,7 @@ func coverage(rows []specRow) error {
 		}
 		n := modules[module]
 		req := httptest.NewRequest(r.method, placeholder.ReplaceAllString(r.path, "x"), nil)
-		_, pattern := a.mux.Handler(req)
+		pattern := a.frame.Pattern(req)
 		served := pattern != "" && pattern != "/" && !(r.variant != "" && r.reason != "")
 		if served {
 			inSpec[pattern] = true

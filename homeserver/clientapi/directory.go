@@ -8,6 +8,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/trunkboard/trunkboard/homeserver/event"
+	"github.com/trunkboard/trunkboard/homeserver/httpapi"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/signalling"
 )
@@ -214,7 +215,7 @@ func (a *API) publicRooms(r *Request) (any, error) {
 		if in.Filter.Types != nil {
 			ask["filter"] = map[string]any{"generic_search_term": in.Filter.Term, "room_types": in.Filter.Types}
 		}
-		body, err := encode(ask)
+		body, err := httpapi.Encode(ask)
 		if err != nil {
 			return nil, err
 		}

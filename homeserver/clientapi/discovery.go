@@ -7,6 +7,7 @@ import (
 	"maps"
 	"strings"
 
+	"github.com/trunkboard/trunkboard/homeserver/httpapi"
 	"github.com/trunkboard/trunkboard/signalling"
 	"github.com/trunkboard/trunkboard/signalling/focus"
 )
@@ -71,7 +72,7 @@ func supportOf(list []string) map[string]any {
 var specVersions = []string{"v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12"}
 
 func mustEncode(v any) json.RawMessage {
-	b, err := encode(v)
+	b, err := httpapi.Encode(v)
 	if err != nil {
 		panic(err) // a constant of the program that is not JSON
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
+	"github.com/trunkboard/trunkboard/homeserver/httpapi"
 	"github.com/trunkboard/trunkboard/signalling"
 )
 
@@ -51,7 +52,7 @@ func (r *Request) page(status int, p page) (any, error) {
 	pageHeader(w.Header())
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, b.String())
-	return Written{status}, nil
+	return Written{Status: status}, nil
 }
 
 func pageHeader(h http.Header) {
@@ -94,7 +95,7 @@ func (a *API) followEmailLink(r *Request) (any, error) {
 		return nil, err
 	}
 	form, err := url.ParseQuery(string(body))
-	if err != nil || !safeText(form.Get("sid")) || !safeText(form.Get("token")) {
+	if err != nil || !httpapi.SafeText(form.Get("sid")) || !httpapi.SafeText(form.Get("token")) {
 		return r.pageError(signalling.InvalidParam("the form is broken"))
 	}
 	e, err := a.Accounts.ConfirmEmail(r.Context(), form.Get("sid"), form.Get("token"))
@@ -109,5 +110,5 @@ func (a *API) followEmailLink(r *Request) (any, error) {
 	pageHeader(w.Header())
 	w.Header().Set("Location", next)
 	w.WriteHeader(http.StatusSeeOther)
-	return Written{http.StatusSeeOther}, nil
+	return Written{Status: http.StatusSeeOther}, nil
 }

@@ -62,7 +62,7 @@ func (a *API) mediaFill(r *Request) (any, error) {
 
 func (r *Request) incoming() media.Incoming {
 	return media.Incoming{
-		Body: &unhurried{body: r.Body, rc: http.NewResponseController(r.w), started: time.Now()}, Length: r.ContentLength,
+		Body: &unhurried{body: r.Body, rc: r.Controller(), started: time.Now()}, Length: r.ContentLength,
 		ContentType: r.Header.Get("Content-Type"), FileName: r.Param("filename"),
 	}
 }
@@ -188,7 +188,7 @@ func (r *Request) sendContent(c *media.Content, inline bool) (any, error) {
 	}
 	h.Set("Content-Disposition", mime.FormatMediaType(disposition, params))
 	w := &statusWriter{ResponseWriter: r.Writer()}
-	rc := http.NewResponseController(r.w)
+	rc := r.Controller()
 	if rc.SetWriteDeadline(time.Now().Add(allowance(c.Size))) == nil {
 		defer func() { _ = rc.SetWriteDeadline(time.Time{}) }()
 	}

@@ -4,7 +4,6 @@ package clientapi
 
 import (
 	"encoding/json"
-	"net/http"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -106,7 +105,7 @@ func (a *API) peek(r *Request) (any, error) {
 		from.Pos = a.Sync.Pos()
 	}
 	if ms > 0 {
-		_ = http.NewResponseController(r.w).SetWriteDeadline(time.Now().Add(time.Duration(ms)*time.Millisecond + time.Minute))
+		_ = r.Controller().SetWriteDeadline(time.Now().Add(time.Duration(ms)*time.Millisecond + time.Minute))
 	}
 	f, err := eventFilter(r)
 	if err != nil {

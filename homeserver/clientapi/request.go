@@ -6,14 +6,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
-	"net/http"
-	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
 	"github.com/trunkboard/trunkboard/homeserver/event"
+	"github.com/trunkboard/trunkboard/homeserver/httpapi"
 	"github.com/trunkboard/trunkboard/signalling"
 )
 
@@ -26,99 +23,16 @@ const (
 
 // Request is an HTTP request with the session it belongs to. Session is the zero Session where nobody is logged in.
 type Request struct {
-	*http.Request
+	*httpapi.Exchange
 	accounts.Session
-	api   *API
-	w     http.ResponseWriter
-	query url.Values
-	wrote bool
+	api *API
 }
 
-// Writer is for handlers that answer by themselves and then return Written.
-func (r *Request) Writer() http.ResponseWriter {
-	r.wrote = true
-	return r.w
-}
-
-// AnswerHeader is the header of the answer, for handlers that let the API write the body.
-func (r *Request) AnswerHeader() http.Header { return r.w.Header() }
-
-// Param is a query parameter, "" when it is missing.
-func (r *Request) Param(name string) string { return r.params().Get(name) }
-
-// HasParam says whether a query parameter was given, empty or not.
-func (r *Request) HasParam(name string) bool { return r.params().Has(name) }
-
-// Params is all values of a query parameter.
-func (r *Request) Params(name string) []string { return r.params()[name] }
-
-func (r *Request) params() url.Values {
-	if r.query == nil {
-		r.query = r.URL.Query()
-	}
-	return r.query
-}
-
-// IntParam is a query parameter that counts: missing gives def, more than most is most, and what is not a number, or less than
-// least, is 400 M_INVALID_PARAM.
-func (r *Request) IntParam(name string, def, least, most int64) (int64, error) {
-	s := r.Param(name)
-	if s == "" {
-		return def, nil
-	}
-	n, err := strconv.ParseInt(s, 10, 64)
-	if errors.Is(err, strconv.ErrRange) && s[0] != '-' {
-		return most, nil
-	}
-	if err != nil || n < least {
-		return 0, signalling.InvalidParam("%s must be a whole number, %d or more", name, least)
-	}
-	return min(n, most), nil
-}
-
-// BoolParam is a query parameter that is true or false; missing gives def.
-func (r *Request) BoolParam(name string, def bool) (bool, error) {
-	switch r.Param(name) {
-	case "":
-		return def, nil
-	case "true":
-		return true, nil
-	case "false":
-		return false, nil
-	}
-	return false, signalling.InvalidParam("%s must be true or false", name)
-}
+// Addr is the client's address without a port.
+func (r *Request) Addr() string { return httpapi.Address(r.Request, r.api.Config.TrustedProxies) }
 
 // ReadBody reads the body, at most limit bytes. Errors: M_TOO_LARGE.
-func (r *Request) ReadBody(limit int64) ([]byte, error) {
-	if r.ContentLength > limit {
-		r.w.Header().Set("Connection", "close")
-		return nil, signalling.TooLarge("the body of this request may have %d bytes", limit)
-	}
-	if r.ContentLength == 0 {
-		return nil, nil
-	}
-	rc := http.NewResponseController(r.w)
-	if rc.SetReadDeadline(time.Now().Add(bodyTime)) == nil {
-		defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
-	}
-	var err error
-	var body []byte
-	if r.ContentLength > 0 {
-		body = make([]byte, r.ContentLength)
-		_, err = io.ReadFull(r.Body, body)
-	} else {
-		body, err = io.ReadAll(http.MaxBytesReader(r.w, r.Body, limit))
-	}
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return nil, signalling.TooLarge("the body of this request may have %d bytes", limit)
-	case err != nil:
-		return nil, signalling.NotJSON("the body did not arrive whole").Because(err)
-	}
-	return body, nil
-}
+func (r *Request) ReadBody(limit int64) ([]byte, error) { return r.Exchange.ReadBody(limit, bodyTime) }
 
 // Object reads a body that is one JSON object, as it was sent. Errors: M_NOT_JSON, M_BAD_JSON, M_TOO_LARGE.
 func (r *Request) Object(limit int64) (json.RawMessage, error) {
@@ -126,7 +40,7 @@ func (r *Request) Object(limit int64) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	return body, checkObject(body)
+	return body, httpapi.CheckObject(body)
 }
 
 // Decode reads a body of at most MaxBody bytes into v. The body must be a JSON object; strings in it must not hold NUL, which
@@ -176,18 +90,8 @@ func (r *Request) Own(pathName string) error {
 	return nil
 }
 
-func checkObject(body []byte) error {
-	if err := event.CheckJSON(body); err != nil {
-		return err
-	}
-	if trimmed := bytes.TrimLeft(body, " \t\r\n"); trimmed[0] != '{' {
-		return signalling.BadJSON("the body must be a JSON object")
-	}
-	return nil
-}
-
 func decodeObject(body []byte, v any) error {
-	if err := checkObject(body); err != nil {
+	if err := httpapi.CheckObject(body); err != nil {
 		return err
 	}
 	if hasNUL(body) {

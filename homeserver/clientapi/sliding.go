@@ -3,7 +3,6 @@
 package clientapi
 
 import (
-	"net/http"
 	"time"
 
 	"github.com/trunkboard/trunkboard/homeserver/syncapi"
@@ -61,7 +60,7 @@ func (a *API) slide(r *Request, q *syncapi.SlidingRequest, presence string) (*sy
 	}
 	if q.Timeout > 0 {
 		// The wait must not count against the time that the server gives an answer to be written.
-		_ = http.NewResponseController(r.w).SetWriteDeadline(time.Now().Add(q.Timeout + time.Minute))
+		_ = r.Controller().SetWriteDeadline(time.Now().Add(q.Timeout + time.Minute))
 	}
 	return a.Sync.Sliding(r.Context(), q)
 }

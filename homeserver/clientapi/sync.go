@@ -3,7 +3,6 @@
 package clientapi
 
 import (
-	"net/http"
 	"strings"
 	"time"
 
@@ -62,7 +61,7 @@ func (a *API) sync(r *Request) (any, error) {
 	}
 	if q.Timeout > 0 {
 		// The wait must not count against the time that the server gives an answer to be written.
-		_ = http.NewResponseController(r.w).SetWriteDeadline(time.Now().Add(q.Timeout + time.Minute))
+		_ = r.Controller().SetWriteDeadline(time.Now().Add(q.Timeout + time.Minute))
 	}
 	b, err := a.Sync.Sync(r.Context(), q)
 	return Raw(b), err

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package clientapi
+package httpapi
 
 import (
 	"net"
@@ -8,9 +8,6 @@ import (
 	"net/netip"
 	"strings"
 )
-
-// Addr is the client's address without a port.
-func (r *Request) Addr() string { return Address(r.Request, r.api.Config.TrustedProxies) }
 
 // Address is the address of a request's client, without a port. X-Forwarded-For is believed only as far as trusted proxies wrote it:
 // from its right end, over proxies of ours, to the first address that is not one.
