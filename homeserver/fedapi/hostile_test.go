@@ -90,8 +90,10 @@ func TestHostile(t *testing.T) {
 		evil.lie("GET /_matrix/federation/v1/state_ids/{room}", map[string]any{"pdu_ids": []string{}, "auth_chain_ids": []string{}})
 		defer evil.honest()
 		out := evil.send(here, child.JSON())
-		if here.has(room, forged.ID()) || here.has(room, child.ID()) { // the child itself is not refused: it waits for what it builds on
-			t.Errorf("%v", out)
+		// The child itself is not refused, it waits for what it builds on: nothing of either is kept. See TestHostileIngress for the other ways in.
+		unknown, err := here.rooms.Unknown(t.Context(), []string{forged.ID(), child.ID()})
+		if err != nil || len(unknown) != 2 || here.has(room, forged.ID()) || here.has(room, child.ID()) {
+			t.Errorf("%v; not there: %q, %v", out, unknown, err)
 		}
 	})
 	t.Run("F03 nothing is signed but an invite of one of our users", func(t *testing.T) {

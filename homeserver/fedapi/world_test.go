@@ -25,8 +25,11 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/trunkboard/trunkboard/homeserver/accounts"
+	"github.com/trunkboard/trunkboard/homeserver/e2ee"
 	"github.com/trunkboard/trunkboard/homeserver/event"
 	"github.com/trunkboard/trunkboard/homeserver/federation"
+	"github.com/trunkboard/trunkboard/homeserver/media"
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/homeserver/storage/storagetest"
 	"github.com/trunkboard/trunkboard/signalling"
@@ -98,7 +101,7 @@ type server struct {
 	lies map[string]http.HandlerFunc // by pattern of ServeMux
 }
 
-func (w *world) server(name string) *server {
+func (w *world) server(name string, more ...func(*Deps)) *server {
 	w.t.Helper()
 	store := storagetest.Open(w.t, storagetest.SQLiteURL(w.t))
 	log := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("server", name)
@@ -111,7 +114,19 @@ func (w *world) server(name string) *server {
 		Config: federation.Config{Roots: w.roots, Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, Store: store, Rooms: room, Clock: w.clock, Log: log, DNS: w,
 		Exists: func(_ context.Context, user string) (bool, error) { return user != "@nobody:"+name, nil },
 	})
-	s.api = New(Deps{Log: log, Federation: s.fed, Rooms: room})
+	acc, err := accounts.New(context.Background(), store, accounts.Config{Server: name}, w.clock, log)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	files, err := media.New(media.Config{Dir: w.t.TempDir(), ServerName: name}, store, w.clock, log)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	d := Deps{Log: log, Federation: s.fed, Rooms: room, Accounts: acc, Media: files, E2EE: e2ee.New(store, name, log, e2ee.Deps{Rooms: room, Clock: w.clock})}
+	for _, f := range more {
+		f(&d)
+	}
+	s.api = New(d)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -275,6 +290,34 @@ func (s *server) build(room string, p event.Proto, change ...func(prev *[]string
 	return e
 }
 
+// buildOn makes an event with whatever references, signed by s.
+func (s *server) buildOn(room string, p event.Proto, prev, auth []string, depth int64) *event.Event {
+	s.t.Helper()
+	p.RoomID = room
+	e, err := event.BuildOn(s.room(room).Version, p, prev, auth, depth, s.rooms.Signer(), s.fed.Clock.Now())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return e
+}
+
+// level says what power a user has in a room as s knows it.
+func (s *server) level(room, user string) int64 {
+	s.t.Helper()
+	r := s.room(room)
+	p, err := event.PowerOf(r.StateView(s.t.Context(), r.Head()))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return p.User(user)
+}
+
+// stateID is the event that sets a piece of state of a room, "" for none.
+func (s *server) stateID(room, typ, key string) string {
+	ref, _ := s.room(room).Head().Ref(typ, key)
+	return ref.ID
+}
+
 func (s *server) say(room, user, text string) *event.Event {
 	s.t.Helper()
 	c, _ := json.Marshal(map[string]string{"msgtype": "m.text", "body": text})
@@ -308,7 +351,7 @@ func entrance(user, room string, via *server) federation.Entrance {
 func catchUp(t *testing.T, from, to *server, room string) {
 	t.Helper()
 	for _, x := range from.room(room).Head().Extremities() {
-		e, err := from.room(room).Event(t.Context(), x.ID)
+		e, err := from.room(room).ByRef(t.Context(), rooms.Ref{NID: x.NID, ID: x.ID}) // it may be one that clients are not shown
 		if err != nil || e == nil {
 			t.Fatalf("%v, %v", e, err)
 		}

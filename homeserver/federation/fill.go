@@ -135,6 +135,13 @@ func (s *Service) settle(ctx context.Context, origin string, r *rooms.Room, e *e
 		}
 		for _, id := range gone {
 			p, err := s.fetchEvent(ctx, origin, r, id)
+			if err != nil && ctx.Err() == nil {
+				// It may be an event that the other server refused, and does not hand on. The state at x is the same without it.
+				s.Log.Debug("an event that another stands on could not be had", "from", origin, "room", r.ID, "event", id, "err", err)
+				if states[x.ID()], err = s.fetchState(ctx, origin, r, x.ID()); err == nil {
+					break
+				}
+			}
 			if err != nil {
 				return err
 			}
