@@ -214,7 +214,7 @@ func TestThumbnailsAreServed(t *testing.T) {
 		if err != nil || m.Bounds().Dx() != 32 || res.Header.Get("Content-Type") != "image/"+format {
 			t.Errorf("%s: %d %v %s", path, res.StatusCode, err, res.Header.Get("Content-Type"))
 		}
-		if d := res.Header.Get("Content-Disposition"); d != "inline; filename=thumbnail.jpg" {
+		if d := res.Header.Get("Content-Disposition"); d != "inline; filename=thumbnail."+map[string]string{"png": "png", "jpeg": "jpg"}[format] {
 			t.Errorf("Content-Disposition %q", d)
 		}
 	}
