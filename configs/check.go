@@ -90,6 +90,10 @@ func (c *Config) Check() error {
 		fail("web.element_call", "is %q; write the URL of the folder that holds Element Call's index.html, such as https://call.example.org/", c.Web.ElementCall)
 	}
 
+	if _, err := ParseMeetings(c.Meetings.Options); err != nil {
+		fail("meetings.options", "%v", err)
+	}
+
 	oneOf("tls.mode", c.TLS.Mode, TLSOff, TLSFiles, TLSSelfSigned)
 	files := c.TLS.Certificate != "" || c.TLS.Key != ""
 	switch {

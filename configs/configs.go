@@ -46,6 +46,7 @@ type Config struct {
 	Push         Push         `yaml:"push"`
 	TURN         TURN         `yaml:"turn"`
 	SFU          SFU          `yaml:"sfu"`
+	Meetings     Meetings     `yaml:"meetings"`
 	Web          Web          `yaml:"web"`
 	Log          Log          `yaml:"log"`
 	Shutdown     Shutdown     `yaml:"shutdown"`
@@ -183,6 +184,11 @@ type SFU struct {
 	AutoCreate      bool         `yaml:"auto_create"`
 	Webhooks        []string     `yaml:"webhooks"`
 	Homeserver      string       `yaml:"homeserver"`
+}
+
+// Meetings is who comes together by a link; ParseMeetings reads it.
+type Meetings struct {
+	Options []string `yaml:"options" secret:"text"`
 }
 
 // Web is the web client.

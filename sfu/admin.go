@@ -315,3 +315,10 @@ func (s *Totals) source(t *Track) {
 		s.BytesIn += l.Bytes
 	}
 }
+
+// Hold says which sources the participant may not unmute from now on. What is not muted stays so.
+func (p *Participant) Hold(sources []string) {
+	p.room.mu.Lock()
+	defer p.room.mu.Unlock()
+	p.profile.Permissions.Held = slices.Clone(sources)
+}

@@ -130,7 +130,9 @@ const (
 // Permissions of a participant.
 type Permissions struct {
 	Publish, Subscribe, Data, UpdateMetadata bool
+	KeepMetadata                             bool     // UpdateMetadata is for the name and the attributes only
 	Sources                                  []string // that may be published; empty for all
+	Held                                     []string // sources that the participant may not unmute
 	Hidden                                   bool     // the others do not learn of it
 }
 

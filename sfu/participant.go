@@ -179,7 +179,8 @@ func (p *Participant) primary() *connection { return p.receiving }
 func (p *Participant) Update(name, metadata *string, attributes map[string]string) error {
 	p.room.mu.Lock()
 	defer p.room.mu.Unlock()
-	if !p.profile.Permissions.UpdateMetadata {
+	may := p.profile.Permissions
+	if !may.UpdateMetadata || may.KeepMetadata && metadata != nil && *metadata != p.profile.Metadata {
 		return ErrForbidden
 	}
 	p.set(name, metadata, attributes)
@@ -230,10 +231,15 @@ func (p *Participant) Publish(info TrackInfo) error {
 		}
 	}
 	info.SID = newSID("TR_")
+	held := !info.Muted && slices.Contains(p.profile.Permissions.Held, info.Source)
+	info.Muted = info.Muted || held
 	t := &Track{publisher: p, info: info}
 	p.tracks[info.SID] = t
 	p.order = append(p.order, t)
 	p.observer.Tell(Published{t.info})
+	if held {
+		p.observer.Tell(Silenced{info.SID})
+	}
 	p.publishing.match(t)
 	return nil
 }
@@ -293,6 +299,10 @@ func (p *Participant) Mute(sid string, muted bool) error {
 	}
 	if t.info.Muted == muted {
 		return nil
+	}
+	if !muted && slices.Contains(p.profile.Permissions.Held, t.info.Source) {
+		p.observer.Tell(Silenced{sid})
+		return ErrForbidden
 	}
 	t.info.Muted = muted
 	p.changed()

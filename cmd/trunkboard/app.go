@@ -48,6 +48,7 @@ type App struct {
 	relay       *relay                       // nil when it does not run here
 	conference  *conference                  // the SFU; nil when it does not run here
 	focus       http.Handler                 // the token service of the SFU; nil when it does not run here
+	meet        http.Handler                 // meetings; nil when they do not run here
 	api         atomic.Pointer[http.Handler] // set when ready
 	dns         federation.DNS               // nil: the system's
 	ready       atomic.Bool

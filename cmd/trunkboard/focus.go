@@ -9,11 +9,9 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"github.com/trunkboard/trunkboard/homeserver/calls"
 	"github.com/trunkboard/trunkboard/homeserver/httpapi"
 	"github.com/trunkboard/trunkboard/sfu"
 	"github.com/trunkboard/trunkboard/sfu/livekit"
@@ -59,32 +57,18 @@ func (g *gate) admit(ctx context.Context, c *livekit.Claims) (create bool, err e
 
 // Sign implements focus.Media.
 func (c *conference) Sign(t focus.Token) (string, error) {
-	no, yes := false, true
-	publish := &no
-	if t.Publish {
-		publish = &yes
-	}
+	yes, publish := true, &t.Publish
 	return c.keys.Sign(ownKey, livekit.Claims{
-		RegisteredClaims: jwt.RegisteredClaims{Subject: t.Identity}, Holder: t.Holder,
-		Video: &livekit.Grant{RoomJoin: true, Room: t.Room, CanPublish: publish, CanSubscribe: &yes, CanPublishData: publish, CanUpdateMetadata: &no},
+		RegisteredClaims: jwt.RegisteredClaims{Subject: t.Identity}, Holder: t.Holder, Name: t.Name, Metadata: t.Metadata,
+		Video: &livekit.Grant{
+			RoomJoin: true, Room: t.Room, CanPublish: publish, CanSubscribe: &yes, CanPublishData: publish,
+			CanUpdateMetadata: &t.Attributes, KeepMetadata: t.Attributes, Held: t.Held,
+		},
 	}, t.Life)
 }
 
 // Remove implements focus.Media.
 func (c *conference) Remove(room, identity string) bool { return c.engine.Remove(room, identity) }
-
-// attendance tells the records of calls who is in the SFU.
-type attendance struct{ calls *calls.Groups }
-
-// Arrived implements focus.Attendance.
-func (a attendance) Arrived(m focus.Member, session string, at time.Time) {
-	a.calls.Arrived(m.RoomID, m.SlotID, m.UserID, session, at)
-}
-
-// Departed implements focus.Attendance.
-func (a attendance) Departed(m focus.Member, session string, at time.Time) {
-	a.calls.Departed(m.RoomID, m.SlotID, session, at)
-}
 
 // openFocus makes the token service on top of what knows users and rooms. It is nil where no SFU runs.
 func (a *App) openFocus(knows focus.Homeserver, later matrixrtc.Events, book matrixrtc.Book, seen focus.Attendance) *focus.Service {

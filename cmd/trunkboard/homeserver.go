@@ -89,11 +89,11 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		Store: store, Rooms: room, Keys: keys, Account: withPushRules{acc.ForSync(), rules}, Ignores: acc, Invites: acc, Unread: rules, Presence: here, Clock: clock, Log: a.log.With("part", "sync"), CatchUp: store.CatchUp,
 		Typed: telling.typed,
 	})
-	meetings := calls.NewGroups(store, room, clock, a.log.With("part", "calls"), a.meters.registry)
-	a.running = append(a.running, component{name: "group calls", run: meetings.Run})
+	groupCalls := calls.NewGroups(store, room, clock, a.log.With("part", "calls"), a.meters.registry)
+	a.running = append(a.running, component{name: "group calls", run: groupCalls.Run})
 	records := calls.New(calls.Deps{
 		Config: calls.Config{RetentionDays: a.cfg.Calls.RetentionDays}, Store: store, Rooms: room, Clock: clock, Log: a.log.With("part", "calls"), Metrics: a.meters.registry,
-		Groups: meetings,
+		Groups: groupCalls,
 	})
 	later := delayed.New(store, room, clock, a.log.With("part", "delayed"))
 	a.running = append(a.running, component{name: "delayed events", run: later.Run})
@@ -101,7 +101,8 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	if others != nil {
 		home.Remote = rtc.Servers{Client: others.Client}
 	}
-	groups := a.openFocus(home, later, rtc.Book{Store: store}, attendance{meetings})
+	seen := &attendance{calls: groupCalls}
+	groups := a.openFocus(home, later, rtc.Book{Store: store}, seen)
 	if groups != nil && others != nil {
 		groups.Remote = rtc.Servers{Client: others.Client}
 	}
@@ -110,16 +111,22 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 	if others != nil {
 		a.openSender(telling, others, edus.Deps{Store: store, Rooms: room, Sync: sync, Keys: keys, Presence: here, Clock: clock})
 	}
+	gatherings, err := a.openMeetings(groups, store, room, acc, clock)
+	if err != nil {
+		return nil, err
+	}
+	seen.meetings = gatherings
 	visitors := guests.New(room, acc, a.log.With("part", "guests"))
 	a.running = append(a.running, component{name: "guests", run: visitors.Run})
 	store.Observe(func(pos int64, notes []storage.Note) {
 		rules.Observe(pos, notes) // first, so that an event and the count with it go out together
 		sync.Observe(pos, notes)
 		records.Observe(pos, notes)
-		meetings.Observe(pos, notes)
+		groupCalls.Observe(pos, notes)
 		visitors.Observe(pos, notes)
 		if groups != nil {
 			rtc.EndMedia(groups, notes)
+			gatherings.Observe(pos, notes)
 		}
 		telling.observe(pos, notes)
 		pushes.Observe(pos, notes) // after records, which it asks whether a call rings

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/trunkboard/trunkboard/signalling"
+	"github.com/trunkboard/trunkboard/widgets/meetapi"
 )
 
 const (
@@ -80,7 +81,7 @@ func dispatch(api, site http.Handler) http.Handler {
 // endPolls lets a /sync that waits for news end when HTTP stops, instead of holding it up; its client asks again elsewhere or later.
 func (a *App) endPolls(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, "/sync") {
+		if strings.HasSuffix(r.URL.Path, "/sync") || strings.HasPrefix(r.URL.Path, meetapi.Prefix) {
 			ctx, cancel := context.WithCancel(r.Context())
 			defer cancel()
 			defer context.AfterFunc(a.polling, cancel)()

@@ -38,14 +38,18 @@ func (a *App) open(ctx context.Context) error {
 		}
 		site = h
 	}
-	public := a.withFocus(a.withSFU(dispatch(a.count("api", a.endPolls(api)), a.count("web", site))))
+	public := a.withMeetings(a.withFocus(a.withSFU(dispatch(a.count("api", a.endPolls(api)), a.count("web", site)))))
 	a.api.Store(&public)
 	return nil
 }
 
 // openWeb serves the web client, and beside it Element Call's files if they are in the data folder.
 func (a *App) openWeb() (http.Handler, error) {
-	options := web.Options{PublicURL: a.publicURL()}
+	meetings, err := configs.ParseMeetings(a.cfg.Meetings.Options)
+	if err != nil {
+		return nil, err
+	}
+	options := web.Options{PublicURL: a.publicURL(), EmbedFrom: meetings.EmbedFrom}
 	if a.cfg.Web.ElementCall != "" {
 		options.ElementCall = strings.TrimSuffix(a.cfg.Web.ElementCall, "/") + "/"
 		return web.Handler(options)

@@ -156,3 +156,17 @@ func (s *Service) CheckPassword(password string) error {
 	}
 	return nil
 }
+
+// HashSecret hashes a password that is no account's, such as a meeting's. Errors: M_INVALID_PARAM.
+func (s *Service) HashSecret(ctx context.Context, secret string) (string, error) {
+	if secret == "" || len(secret) > maxPassword {
+		return "", signalling.InvalidParam("a password has 1 to %d bytes", maxPassword)
+	}
+	return s.hasher.hash(ctx, secret)
+}
+
+// IsSecret says whether secret is what HashSecret made stored of.
+func (s *Service) IsSecret(ctx context.Context, stored, secret string) (bool, error) {
+	ok, _, err := s.hasher.verify(ctx, stored, secret)
+	return ok, err
+}

@@ -306,14 +306,7 @@ func (s *Server) sendData(m *wire.SendDataRequest) (proto.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	user, err := proto.Marshal(&wire.UserPacket{Payload: m.GetData(), Topic: m.Topic})
-	if err != nil {
-		return nil, err
-	}
-	// DataPacket's value is an open set that we do not look into: "user" is its field 2.
-	packet := &wire.DataPacket{DestinationIdentities: m.GetDestinationIdentities()}
-	packet.ProtoReflect().SetUnknown(protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), user))
-	b, err := proto.Marshal(packet)
+	b, err := dataPacket(m.Topic, m.GetData(), m.GetDestinationIdentities())
 	if err != nil {
 		return nil, err
 	}
@@ -325,4 +318,26 @@ func (s *Server) sendData(m *wire.SendDataRequest) (proto.Message, error) {
 		return nil, &failure{"invalid_argument", "the data is too long"}
 	}
 	return &wire.SendDataResponse{}, nil
+}
+
+// dataPacket is a user packet of nobody's, as clients take it.
+func dataPacket(topic *string, payload []byte, to []string) ([]byte, error) {
+	user, err := proto.Marshal(&wire.UserPacket{Payload: payload, Topic: topic})
+	if err != nil {
+		return nil, err
+	}
+	// DataPacket's value is an open set that we do not look into: "user" is its field 2.
+	packet := &wire.DataPacket{DestinationIdentities: to}
+	packet.ProtoReflect().SetUnknown(protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), user))
+	return proto.Marshal(packet)
+}
+
+// Say sends a reliable data message of the server's own, which no participant can forge, to those who are named, or to all of the room.
+// Errors: sfu.ErrForbidden for a message that is too long.
+func Say(r *sfu.Room, topic string, payload []byte, identities ...string) error {
+	b, err := dataPacket(&topic, payload, identities)
+	if err != nil {
+		return err
+	}
+	return r.Say(transport.Reliable, b, identities, nil)
 }

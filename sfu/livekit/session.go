@@ -98,7 +98,7 @@ func (s *session) enter() bool {
 	}
 	profile := j.claims.profile()
 	if j.single {
-		if m := j.request.GetMetadata(); m != "" && profile.Permissions.UpdateMetadata {
+		if m := j.request.GetMetadata(); m != "" && profile.Permissions.UpdateMetadata && !profile.Permissions.KeepMetadata {
 			profile.Metadata = m
 		}
 		if a := j.request.GetParticipantAttributes(); len(a) > 0 && profile.Permissions.UpdateMetadata {

@@ -33,6 +33,10 @@ type Grant struct {
 	CanPublishSources []string `json:"canPublishSources,omitempty"`
 	CanUpdateMetadata *bool    `json:"canUpdateOwnMetadata,omitempty"`
 	Hidden            bool     `json:"hidden,omitempty"`
+	// KeepMetadata narrows CanUpdateMetadata to the name and the attributes: the metadata stay what this token says. Ours alone.
+	KeepMetadata bool `json:"trunkboardKeepMetadata,omitempty"`
+	// Held are sources that may be published muted only. Ours alone.
+	Held []string `json:"trunkboardHeld,omitempty"`
 }
 
 // Claims is the content of an access token: an HS256 JWT whose issuer is an API key and whose subject is the participant's identity.
@@ -124,7 +128,8 @@ func (c *Claims) profile() sfu.Profile {
 		Identity: c.Subject, Name: c.Name, Metadata: c.Metadata, Attributes: c.Attributes,
 		Permissions: sfu.Permissions{
 			Publish: granted(g.CanPublish), Subscribe: granted(g.CanSubscribe), Data: granted(g.CanPublishData),
-			UpdateMetadata: g.CanUpdateMetadata != nil && *g.CanUpdateMetadata, Sources: g.CanPublishSources, Hidden: g.Hidden,
+			UpdateMetadata: g.CanUpdateMetadata != nil && *g.CanUpdateMetadata, KeepMetadata: g.KeepMetadata, Held: g.Held,
+			Sources: g.CanPublishSources, Hidden: g.Hidden,
 		},
 	}
 }

@@ -43,6 +43,15 @@ type Token struct {
 	Holder         string // given back to Admit
 	Publish        bool
 	Life           time.Duration
+	Profile
+}
+
+// Profile is how others see a member in the SFU. The zero Profile says nothing of him.
+type Profile struct {
+	Name, Metadata string
+	// Attributes lets the member change his name and his attributes, never the metadata: those are what the server says of him.
+	Attributes bool
+	Held       []string // sources that he may publish muted only: "camera", "microphone"
 }
 
 // Homeserver knows users and rooms.
@@ -238,6 +247,11 @@ func (s *Service) Ours(url string, r *http.Request) bool {
 // Grant makes a token for a member whose user is known to be the one who asks. Users of other servers may listen only; publish lets
 // them send too, for clients that know no other way. Errors: M_FORBIDDEN for who is not in the room, M_BAD_JSON, M_INVALID_PARAM.
 func (s *Service) Grant(ctx context.Context, m Member, publish bool) (jwt string, err error) {
+	return s.GrantAs(ctx, m, publish, Profile{})
+}
+
+// GrantAs is Grant with what the others are told of the member.
+func (s *Service) GrantAs(ctx context.Context, m Member, publish bool, p Profile) (jwt string, err error) {
 	if err := m.check(); err != nil {
 		return "", err
 	}
@@ -245,7 +259,7 @@ func (s *Service) Grant(ctx context.Context, m Member, publish bool) (jwt string
 		return "", err
 	}
 	return s.Media.Sign(Token{
-		Room: m.MediaRoom(), Identity: m.Identity(), Holder: m.holder(), Publish: publish || s.own(m.UserID), Life: s.Life,
+		Room: m.MediaRoom(), Identity: m.Identity(), Holder: m.holder(), Publish: publish || s.own(m.UserID), Life: s.Life, Profile: p,
 	})
 }
 

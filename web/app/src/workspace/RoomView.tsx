@@ -11,6 +11,7 @@ import { useConnection } from './context.ts';
 import { GroupCallButton } from '../group/GroupCallButton.tsx';
 import { InviteDialog } from './NewDialogs.tsx';
 import { Timeline } from './Timeline.tsx';
+import { WidgetDialog } from '../widget/WidgetDialog.tsx';
 import { useUploads } from './uploads.ts';
 import { useRoom, type RoomModel } from './useRoom.ts';
 
@@ -72,6 +73,7 @@ function RoomHeader({ roomId, model }: { roomId: string; model: RoomModel }) {
   const [inviting, setInviting] = useState(false);
   const [menu, setMenu] = useState(false);
   const [asking, setAsking] = useState(false);
+  const [meeting, setMeeting] = useState(false);
   const encrypted = Boolean(model.room?.hasEncryptionStateEvent());
   const name = item?.name ?? model.room?.name ?? '';
   const person = item?.kind === 'person';
@@ -171,6 +173,16 @@ function RoomHeader({ roomId, model }: { roomId: string; model: RoomModel }) {
               >
                 <Icon name="invite" size={18} /> Invite somebody
               </button>
+              <button
+                type="button"
+                data-testid="widget-open"
+                onClick={() => {
+                  setMenu(false);
+                  setMeeting(true);
+                }}
+              >
+                <Icon name="video" size={18} /> Meeting in this room
+              </button>
               <button type="button" className="danger" data-testid="leave" onClick={() => void leave()}>
                 <Icon name="leave" size={18} /> Leave
               </button>
@@ -179,6 +191,7 @@ function RoomHeader({ roomId, model }: { roomId: string; model: RoomModel }) {
         </div>
       </div>
       {asking && peer && <PersonDialog roomId={roomId} userId={peer} name={name} trust={trust} here={Boolean(partner?.joined)} onClose={() => setAsking(false)} />}
+      {meeting && model.room && <WidgetDialog room={model.room} onClose={() => setMeeting(false)} />}
       {inviting && <InviteDialog roomId={roomId} onClose={() => setInviting(false)} />}
     </header>
   );
