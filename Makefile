@@ -74,7 +74,7 @@ test-web: web/app/node_modules/.package-lock.json
 test-browser: build web/e2e/element-call/node_modules/.package-lock.json
 	$(NPM) run test:e2e
 
-test-network: build ## One call in each of five networks; prints the selected pairs (root: it makes a network namespace)
+test-network: build ## One call in each of six networks; prints the selected pairs (root: it makes a network namespace)
 	@unshare -n -- sh -c 'ip link set lo up && exec node --test --test-reporter=spec web/e2e/network.mjs'
 
 test-race: deps ## Run the Go tests under the race detector (needs a C compiler)
