@@ -34,8 +34,8 @@ type adaption struct {
 // adapt gives each video track that p receives the layer for which there is room. The caller holds the room's lock.
 func (p *Participant) adapt() {
 	c := p.receiving
-	if !c.session.Open() {
-		return
+	if !c.session.Open() || !c.adaption.limited && !c.session.Numbered() {
+		return // nothing speaks against the path
 	}
 	c.session.Listen()
 	now := p.room.engine.cfg.Transport.Now()

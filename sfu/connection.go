@@ -325,7 +325,7 @@ func (c *connection) received(r packets.Reception) {
 	now := c.p.room.engine.cfg.Transport.Now()
 	jitter, trip := g.Times(r)
 	if h.hear(float64(r.FractionLost)/256, jitter, trip, now) {
-		c.session.Path.Suspect(now)
+		c.session.Suspect()
 	}
 }
 

@@ -167,49 +167,47 @@ func (e *Engine) forget(r *Room) {
 	}
 }
 
-// Periods of the engine's work. All are multiples of the first.
+// Periods of the engine's work.
 const (
-	period        = 50 * time.Millisecond  // lost packets, transport-wide feedback
-	sourcePeriod  = 100 * time.Millisecond // layers, key frames
+	period        = 50 * time.Millisecond  // a look while there are pictures or lost packets
+	calmPeriod    = 200 * time.Millisecond // while there are only sounds that arrive whole: a look is a waking of its own
+	sourcePeriod  = 100 * time.Millisecond // layers, key frames, transport-wide feedback
 	speakerPeriod = 400 * time.Millisecond
 	qualityPeriod = 5 * time.Second
-	reportPeriod  = time.Second // sender and receiver reports, liveness
+	reportPeriod  = time.Second // sender and receiver reports, liveness; a look while nobody publishes
 )
+
+// agenda is what is due at one look.
+type agenda struct{ sources, speakers, quality, report bool }
 
 // run does what is due by time rather than by packet. While nobody publishes, only liveness is looked at.
 func (e *Engine) run(ctx context.Context) {
 	every := reportPeriod
 	t := time.NewTicker(every)
 	defer t.Stop()
-	last := time.Now()
-	for n := time.Duration(1); ; n++ {
+	var now, sources, speakers, quality, report time.Time
+	due := func(last *time.Time, every time.Duration) bool {
+		if now.Sub(*last) < every-period/2 { // looks do not come to the millisecond
+			return false
+		}
+		*last = now
+		return true
+	}
+	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		case <-e.wake:
 		}
-		now := time.Now()
-		quality := now.Sub(last) >= qualityPeriod
-		if quality {
-			last = now
-		}
-		due := func(p time.Duration) bool {
-			if p == qualityPeriod {
-				return quality
-			}
-			return every == reportPeriod || n%(p/period) == 0
-		}
-		busy := false
+		now = time.Now()
+		a := agenda{due(&sources, sourcePeriod), due(&speakers, speakerPeriod), due(&quality, qualityPeriod), due(&report, reportPeriod)}
+		next := reportPeriod
 		e.cfg.Transport.Do(func(out *transport.Batch) {
 			for _, r := range e.Rooms() {
-				busy = r.tick(due, out) || busy
+				next = min(next, r.tick(a, out))
 			}
 		})
-		next := reportPeriod
-		if busy {
-			next = period
-		}
 		if next != every {
 			every = next
 			t.Reset(every)

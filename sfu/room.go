@@ -184,12 +184,12 @@ func (r *Room) greet(p *Participant) {
 	}
 }
 
-// tick does what is due. It reports whether somebody publishes, so that there is something to do often.
-func (r *Room) tick(due func(time.Duration) bool, out *transport.Batch) bool {
+// tick does what is due. It tells how soon it wants to be called again.
+func (r *Room) tick(due agenda, out *transport.Batch) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return false
+		return reportPeriod
 	}
 	if len(r.order) == 0 {
 		i := r.info()
@@ -202,16 +202,16 @@ func (r *Room) tick(due func(time.Duration) bool, out *transport.Batch) bool {
 			r.engine.forget(r)
 			r.note(RoomFinished, nil, nil)
 		}
-		return false
+		return reportPeriod
 	}
 	if len(r.tracks) > 0 {
 		for _, p := range r.order {
 			if len(p.tracks) > 0 {
-				p.feedback(due(sourcePeriod), due(reportPeriod), out)
+				p.feedback(due.sources, due.report, out)
 			}
 		}
 	}
-	if due(sourcePeriod) {
+	if due.sources {
 		for _, t := range r.tracks {
 			if t.source != nil {
 				t.source.Tick()
@@ -226,19 +226,27 @@ func (r *Room) tick(due func(time.Duration) bool, out *transport.Batch) bool {
 			}
 		}
 	}
-	if due(qualityPeriod) {
+	if due.quality {
 		r.judge()
 	}
-	if due(speakerPeriod) {
+	if due.speakers {
 		r.hear()
 	}
-	if due(reportPeriod) {
+	if due.report {
 		for _, p := range slices.Clone(r.order) {
 			p.report(out)
 			p.check()
 		}
 	}
-	return len(r.tracks) > 0
+	if len(r.tracks) == 0 {
+		return reportPeriod
+	}
+	for _, t := range r.tracks {
+		if t.source != nil && t.source.Restless() {
+			return period
+		}
+	}
+	return calmPeriod
 }
 
 // hear tells who speaks.

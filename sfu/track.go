@@ -48,7 +48,7 @@ func (t *Track) start(c sdp.Codec) {
 	publisher := t.publisher.publishing
 	s := t.section
 	t.source = forward.NewSource(forward.Config{
-		Codec: kind, Repeat: slices.Contains(c.Feedback, "nack"), Descriptor: descriptor, Video: t.info.Video, ClockRate: c.Clock, Now: engine.cfg.Transport.Now,
+		Codec: kind, Repeat: slices.Contains(c.Feedback, "nack"), Descriptor: descriptor, Video: t.info.Video, ClockRate: c.Clock, Now: engine.cfg.Transport.Now, Hasten: engine.hurry,
 		AskKeyFrame: func(layer int) { publisher.askKeyFrame(s, layer) },
 	})
 }

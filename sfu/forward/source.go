@@ -38,6 +38,8 @@ type Config struct {
 	Repeat bool
 	// Descriptor is the publisher's number of the header extension with the dependency descriptor; for SVC.
 	Descriptor uint8
+	// Hasten says that the source has become Restless; it may be nil. It must not block nor call back.
+	Hasten func()
 	// AskKeyFrame asks the publisher for a key frame of a layer. It must not block nor call back.
 	AskKeyFrame func(layer int)
 }
@@ -49,7 +51,8 @@ type Source struct {
 	legs   atomic.Pointer[[]*Leg] // copied on write
 	mu     sync.Mutex             // of writers of legs
 
-	alive atomic.Uint32 // bit i: layer i has packets
+	alive    atomic.Uint32 // bit i: layer i has packets
+	hastened atomic.Bool   // since the last Tick
 }
 
 // Layer is one encoding of a track: a stream of its own.
@@ -132,6 +135,7 @@ func (s *Source) Forward(layer int, run []Packet, out Out) {
 	if bit := uint32(1) << layer; s.alive.Load()&bit == 0 {
 		s.alive.Or(bit)
 		s.retarget()
+		s.hasten()
 	}
 	for _, g := range *s.legs.Load() {
 		g.forward(layer, run, out, now)
@@ -178,7 +182,28 @@ func (l *Layer) take(s *Source, run []Packet, now time.Duration) []Packet {
 		kept++
 	}
 	l.last = now
+	if s.cfg.Repeat && !s.cfg.Video && l.losses.Pending() > 0 {
+		s.hasten()
+	}
 	return run[:kept]
+}
+
+// Restless reports whether Tick and Lost should be called often: there are pictures, or packets that may come if they are asked for. A
+// sound that arrives whole wants nothing.
+func (s *Source) Restless() bool {
+	if s.cfg.Video {
+		return s.alive.Load() != 0
+	}
+	l := &s.layers[0]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return s.cfg.Repeat && l.losses.Pending() > 0
+}
+
+func (s *Source) hasten() {
+	if s.cfg.Hasten != nil && !s.hastened.Swap(true) {
+		s.cfg.Hasten()
+	}
 }
 
 // KeyFrame asks the publisher for a key frame of layer, unless it was asked a moment ago; then Tick asks again.
@@ -203,6 +228,7 @@ func (s *Source) KeyFrame(layer int) {
 // Tick does what has to be done ten times a second: key frames that could not be asked for before, layers that fell silent.
 func (s *Source) Tick() {
 	now := s.cfg.Now()
+	s.hastened.Store(false)
 	var alive uint32
 	for i := range s.layers {
 		l := &s.layers[i]

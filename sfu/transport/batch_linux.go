@@ -29,30 +29,9 @@ type batchSys struct {
 	headers [batchMessages]mmsghdr
 	vectors [batchMessages]unix.Iovec
 	control [batchMessages]segmentControl
-
-	done, want int
-	err        syscall.Errno
-	call       func(fd uintptr) bool // made once: a send allocates nothing
-	tried      int
 }
 
-func (s *batchSys) init() {
-	s.call = func(fd uintptr) bool {
-		for s.done < s.want {
-			// Raw: the call does not block, and telling the scheduler of it costs more than the call when the process is else idle.
-			n, _, e := unix.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&s.headers[s.done])), uintptr(s.want-s.done), unix.MSG_DONTWAIT, 0, 0)
-			if e == unix.EINTR {
-				continue
-			}
-			s.err = e
-			if e != 0 {
-				return true
-			}
-			s.done += int(n)
-		}
-		return true
-	}
-}
+func (s *batchSys) init() {}
 
 // peerName is a socket address as the kernel wants it.
 type peerName struct {
@@ -74,6 +53,10 @@ func newPeerName(to netip.AddrPort, six bool) (p peerName) {
 }
 
 func (b *Batch) write(to *socket, messages []message) {
+	if !to.enter() {
+		return
+	}
+	defer to.leave()
 	s := &b.sys
 	for i := range messages {
 		m := &messages[i]
@@ -92,14 +75,17 @@ func (b *Batch) write(to *socket, messages []message) {
 		}
 		b.packets += uint64(m.count)
 	}
-	for s.done, s.want = 0, len(messages); s.done < s.want; {
+	for done := 0; done < len(messages); {
 		b.calls++
-		if to.raw.Write(s.call) != nil {
-			return
-		}
-		if s.err != 0 { // this message cannot go: no room, no route, too long for the route; the next may
-			b.dropped += uint64(messages[s.done].count)
-			s.done++
+		// Raw: the call does not block, and telling the scheduler of it costs more than the call when the process is else idle.
+		n, _, e := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(to.sys.fd), uintptr(unsafe.Pointer(&s.headers[done])), uintptr(len(messages)-done), unix.MSG_DONTWAIT, 0, 0)
+		switch e {
+		case 0:
+			done += int(n)
+		case unix.EINTR:
+		default: // this message cannot go: no room, no route, too long for the route; the next may
+			b.dropped += uint64(messages[done].count)
+			done++
 		}
 	}
 }
@@ -111,8 +97,6 @@ type receiver struct {
 	names   [receiveBatch]unix.RawSockaddrInet6
 	slots   [receiveBatch][slotSize]byte
 	n, used int
-	handle  func()
-	call    func(fd uintptr) bool
 }
 
 func newReceiver() *receiver {
@@ -125,36 +109,26 @@ func newReceiver() *receiver {
 		h.Iov = &r.vectors[i]
 		h.SetIovlen(1)
 	}
-	r.call = func(fd uintptr) bool {
-		for {
-			for i := range r.used {
-				r.headers[i].header.Namelen = unix.SizeofSockaddrInet6
-			}
-			n, _, e := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&r.headers[0])), receiveBatch, unix.MSG_DONTWAIT, 0, 0)
-			switch e {
-			case 0:
-				r.n, r.used = int(n), int(n)
-				r.handle()
-				// A batch that was not full has emptied the socket, and the poller is edge-triggered: it knows what came since.
-				if r.n < receiveBatch {
-					return false
-				}
-			case unix.EINTR:
-			case unix.EAGAIN:
-				return false
-			default: // e.g. ECONNREFUSED of an earlier send: nothing to do about it
-				r.n, r.used = 0, receiveBatch
-				return true
-			}
-		}
-	}
 	return r
 }
 
-// receive calls handle for every batch of packets until the socket is closed.
-func (r *receiver) receive(s *socket, handle func()) {
-	r.handle = handle
-	for s.raw.Read(r.call) == nil {
+// read fills the receiver with what has come; 0 if nothing has.
+func (r *receiver) read(s *socket) int {
+	for i := range r.used {
+		r.headers[i].header.Namelen = unix.SizeofSockaddrInet6
+	}
+	for {
+		n, _, e := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(s.sys.fd), uintptr(unsafe.Pointer(&r.headers[0])), receiveBatch, unix.MSG_DONTWAIT, 0, 0)
+		switch e {
+		case 0:
+			r.n, r.used = int(n), int(n)
+			return r.n
+		case unix.EAGAIN:
+			r.n, r.used = 0, 0
+			return 0
+		default: // EINTR, and e.g. ECONNREFUSED of an earlier send: nothing to do about it
+			r.used = receiveBatch
+		}
 	}
 }
 

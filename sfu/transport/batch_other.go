@@ -37,6 +37,12 @@ type receiver struct {
 	from netip.AddrPort
 }
 
+type socketSys struct{}
+
+func (s *socket) open() error { return nil }
+
+func (s *socket) close() { _ = s.conn.Close() }
+
 func newReceiver() *receiver { return &receiver{} }
 
 func (r *receiver) receive(s *socket, handle func()) {

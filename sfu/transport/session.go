@@ -176,7 +176,13 @@ func (s *Session) learn(a netip.AddrPort) {
 // Open implements forward.Peer.
 func (s *Session) Open() bool { return s.sealer.Load() != nil }
 
-// Numbered implements forward.Peer; Listen sets it.
+// Suspect notes that something may be wrong with the path: from now on the client is asked what arrives.
+func (s *Session) Suspect() {
+	s.Path.Suspect(s.t.Now())
+	s.numbered.Store(true)
+}
+
+// Numbered implements forward.Peer; Listen and Suspect set it.
 func (s *Session) Numbered() bool { return s.numbered.Load() }
 
 // Listen looks whether feedback from the client is wanted. It is called now and then.

@@ -72,6 +72,7 @@ type socket struct {
 	raw      syscall.RawConn
 	segments bool // UDP_SEGMENT works
 	six      bool
+	sys      socketSys
 }
 
 // ErrFull is returned when MaxSessions are open.
@@ -146,6 +147,10 @@ func (t *Transport) open() error {
 			}
 			s := &socket{conn: conn, raw: raw}
 			s.segments, s.six = tune(raw)
+			if err := s.open(); err != nil {
+				_ = conn.Close()
+				return fmt.Errorf("transport: listening on %s: %w", a, err)
+			}
 			t.sockets = append(t.sockets, s)
 		}
 		t.candidates = append(t.candidates, a)
@@ -224,7 +229,7 @@ func (t *Transport) Close() {
 	}
 	t.cancel()
 	for _, s := range t.sockets {
-		_ = s.conn.Close()
+		s.close()
 	}
 	t.closeStreams()
 	t.wait.Wait()
