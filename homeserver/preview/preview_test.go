@@ -169,7 +169,7 @@ func TestPagesMadeToBeSlowAreNot(t *testing.T) {
 		started := time.Now()
 		og := map[string]any{}
 		properties(og, bytes.Repeat([]byte(part), maxPage/len(part)))
-		if took := time.Since(started); took > 5*time.Second {
+		if took := time.Since(started); took > 30*time.Second {
 			t.Errorf("%q: %s", part, took)
 		}
 	}
