@@ -168,7 +168,7 @@ func (r *Redis) Close() error {
 	r.done.Wait()
 	r.mu.Lock()
 	for _, w := range r.wanted {
-		if !w.sure {
+		if w != nil && !w.sure { // nil: Redis was still to be told that nobody listens any more
 			w.sure = true
 			close(w.ready)
 		}
