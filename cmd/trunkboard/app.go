@@ -22,6 +22,7 @@ import (
 
 	"github.com/trunkboard/trunkboard/configs"
 	"github.com/trunkboard/trunkboard/homeserver/federation"
+	"github.com/trunkboard/trunkboard/signalling"
 )
 
 // Parts that `serve --only` may name.
@@ -51,6 +52,7 @@ type App struct {
 	meet        http.Handler                 // meetings; nil when they do not run here
 	api         atomic.Pointer[http.Handler] // set when ready
 	dns         federation.DNS               // nil: the system's
+	clock       signalling.Clock             // the system's; a test sets another before Run
 	ready       atomic.Bool
 	opened      chan struct{} // closed when ready for the first time
 	running     []component
@@ -88,7 +90,7 @@ func New(cfg configs.Config, log *slog.Logger, parts ...string) (*App, error) {
 	if slices.Contains(parts, "focus") && (!slices.Contains(parts, "sfu") || !slices.Contains(parts, "homeserver") && cfg.SFU.Homeserver == "") {
 		return nil, errors.New("--only: focus lets users into the sfu here, and asks a homeserver who they are: name sfu too, and homeserver or the setting sfu.homeserver")
 	}
-	a := &App{cfg: cfg, parts: parts, log: log, meters: newMeters(), opened: make(chan struct{})}
+	a := &App{cfg: cfg, parts: parts, log: log, meters: newMeters(), clock: signalling.SystemClock{}, opened: make(chan struct{})}
 	a.polling, a.endPoll = context.WithCancel(context.Background())
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)

@@ -15,9 +15,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestMain lets scripts run this test binary as the command trunkboard.
+// TestMain lets scripts run this test binary as the command trunkboard, and drills as one whose clock they set.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"trunkboard": main})
+	testscript.Main(m, map[string]func(){"trunkboard": main, leapingCommand: leapingMain})
 }
 
 // TestCommandLine runs testdata/script/*.txtar; each is a page of documentation of its command.

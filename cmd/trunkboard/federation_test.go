@@ -44,7 +44,7 @@ func newInternet(t *testing.T) *internet {
 		t.Fatal(err)
 	}
 	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	raw, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, n.key.Public(), n.key)
@@ -95,7 +95,10 @@ func (n *internet) config(name string, set ...string) []string {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(2), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{name}}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(2), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), DNSNames: []string{name}}
+	if a, err := netip.ParseAddrPort(name); err == nil {
+		tmpl.DNSNames, tmpl.IPAddresses = nil, []net.IP{a.Addr().AsSlice()}
+	}
 	raw, err := x509.CreateCertificate(rand.Reader, tmpl, n.ca, key.Public(), n.key)
 	if err != nil {
 		n.t.Fatal(err)

@@ -75,7 +75,7 @@ func (a *App) openFocus(knows focus.Homeserver, later matrixrtc.Events, book mat
 	if a.conference == nil || !a.has("focus") {
 		return nil
 	}
-	clock := signalling.SystemClock{}
+	clock := a.clock
 	log := a.log.With("part", "focus")
 	allow := limit.New(clock, rates(a.cfg.Limits), 0)
 	s := focus.New(focus.Deps{

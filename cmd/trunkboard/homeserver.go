@@ -35,7 +35,7 @@ import (
 
 // openHomeserver opens the database and puts the services and their API on top of it.
 func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
-	clock := signalling.SystemClock{}
+	clock := a.clock
 	store, err := storage.Open(ctx, a.cfg.DatabaseURL(), a.log.With("part", "storage"))
 	if err != nil {
 		return nil, fmt.Errorf("database.url: %w", err)
