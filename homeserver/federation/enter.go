@@ -171,12 +171,14 @@ func (s *Service) sendJoin(ctx context.Context, server string, e *event.Event, l
 	if lean {
 		path += "?omit_members=true"
 	}
+	checks := s.verifying(ctx, server)
 	err := s.Client.Stream(ctx, Ask{Server: server, Method: "PUT", Path: path, Body: e.JSON(), Timeout: joinTime}, func(r *http.Response) (err error) {
 		a, err = readJoined(io.LimitReader(r.Body, joinAnswer), e.Version(), func(err error) {
 			s.Log.Debug("an event was dropped", "from", server, "room", e.RoomID(), "err", err)
-		})
+		}, checks.more)
 		return err
 	})
+	a.state, a.auth = checks.keep(server, a.state), checks.keep(server, a.auth)
 	if err != nil {
 		return err
 	}
@@ -187,7 +189,7 @@ func (s *Service) sendJoin(ctx context.Context, server string, e *event.Event, l
 		}
 	}
 	in := rooms.Entry{
-		Event: join, State: s.verified(ctx, server, a.state), Auth: s.verified(ctx, server, a.auth), Partial: a.partial, Via: server, Servers: a.servers,
+		Event: join, State: a.state, Auth: a.auth, Partial: a.partial, Via: server, Servers: a.servers,
 	}
 	if err := s.Rooms.Enter(ctx, in); err != nil || !in.Partial {
 		return err
@@ -221,8 +223,9 @@ type joined struct {
 	servers     []string
 }
 
-// readJoined reads the answer to send_join as it comes in, so that no more than its events is in memory.
-func readJoined(r io.Reader, v event.Version, dropped func(error)) (a joined, err error) {
+// readJoined reads the answer to send_join as it comes in, so that no more than its events is in memory. more, unless it is nil, is given
+// the events piece by piece while reading goes on.
+func readJoined(r io.Reader, v event.Version, dropped func(error), more func([]*event.Event)) (a joined, err error) {
 	d := json.NewDecoder(r)
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return a, errors.Join(err, errors.New("no JSON object"))
@@ -234,11 +237,11 @@ func readJoined(r io.Reader, v event.Version, dropped func(error)) (a joined, er
 		}
 		switch k {
 		case "state":
-			a.state, err = readEvents(d, v, dropped)
+			a.state, err = readEvents(d, v, dropped, more)
 		case "auth_chain":
-			a.auth, err = readEvents(d, v, dropped)
+			a.auth, err = readEvents(d, v, dropped, more)
 		case "pdus":
-			a.pdus, err = readEvents(d, v, dropped)
+			a.pdus, err = readEvents(d, v, dropped, more)
 		case "event":
 			err = d.Decode(&a.event)
 		case "members_omitted":
@@ -258,7 +261,8 @@ func readJoined(r io.Reader, v event.Version, dropped func(error)) (a joined, er
 }
 
 // readEvents reads an array of events; those that are none are dropped.
-func readEvents(d *json.Decoder, v event.Version, dropped func(error)) (out []*event.Event, err error) {
+func readEvents(d *json.Decoder, v event.Version, dropped func(error), more func([]*event.Event)) (out []*event.Event, err error) {
+	const piece = 64
 	if t, err := d.Token(); err != nil || t != json.Delim('[') {
 		if t == nil && err == nil {
 			return nil, nil // null
@@ -275,7 +279,12 @@ func readEvents(d *json.Decoder, v event.Version, dropped func(error)) (out []*e
 			dropped(err)
 			continue
 		}
-		out = append(out, e)
+		if out = append(out, e); more != nil && len(out)%piece == 0 {
+			more(out[len(out)-piece:])
+		}
+	}
+	if n := len(out) % piece; more != nil && n > 0 {
+		more(out[len(out)-n:])
 	}
 	_, err = d.Token()
 	return out, err

@@ -195,7 +195,7 @@ func (s *Service) into(a *joined, origin string, r *rooms.Room) func(*http.Respo
 	return func(answer *http.Response) (err error) {
 		*a, err = readJoined(io.LimitReader(answer.Body, joinAnswer), r.Version, func(err error) {
 			s.Log.Debug("an event was dropped", "from", origin, "room", r.ID, "err", err)
-		})
+		}, nil)
 		return err
 	}
 }

@@ -233,6 +233,16 @@ func (k *Keys) of(ctx context.Context, server string) (map[string]storage.Remote
 	return m, nil
 }
 
+// knows says whether keys of all those servers are known without asking anybody.
+func (k *Keys) knows(ctx context.Context, servers []string) bool {
+	for _, server := range servers {
+		if m, err := k.of(ctx, server); (err != nil || len(m) == 0) && server != k.client.signer().Server {
+			return false
+		}
+	}
+	return true
+}
+
 // Forgive has a server asked again although it did not answer a moment ago: it has just shown life.
 func (k *Keys) Forgive(server string) { k.silent.Remove(server) }
 

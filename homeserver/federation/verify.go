@@ -5,7 +5,9 @@ package federation
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/trunkboard/trunkboard/homeserver/event"
@@ -43,6 +45,64 @@ func (s *Service) parse(ctx context.Context, from string, v event.Version, roomI
 		}
 	}
 	return s.verified(ctx, from, read)
+}
+
+// verifying checks the signatures of events of which more come in: those by servers whose keys are known are checked meanwhile, beside
+// the reading. What is left is checked by keep.
+type verifying struct {
+	s     *Service
+	ctx   context.Context
+	slots chan struct{}
+	wg    sync.WaitGroup
+
+	mu   sync.Mutex
+	good map[*event.Event]bool // whether the signatures are right, of those that were checked
+}
+
+// verifying begins to check what a server answers, and to ask for the keys of that server, which most of it will be signed with.
+func (s *Service) verifying(ctx context.Context, from string) *verifying {
+	v := &verifying{s: s, ctx: ctx, slots: make(chan struct{}, max(1, runtime.GOMAXPROCS(0))), good: map[*event.Event]bool{}}
+	if m, err := s.Keys.of(ctx, from); err != nil || len(m) == 0 {
+		v.wg.Go(func() { _, _ = s.Keys.fetch(ctx, from) })
+	}
+	return v
+}
+
+// more checks some events, in a goroutine. keep waits for it.
+func (v *verifying) more(events []*event.Event) {
+	v.wg.Go(func() {
+		v.slots <- struct{}{}
+		defer func() { <-v.slots }()
+		checked := make(map[*event.Event]bool, len(events))
+		for _, e := range events {
+			if v.ctx.Err() != nil {
+				return
+			}
+			if v.s.Keys.knows(v.ctx, e.Signers()) {
+				checked[e] = v.s.VerifyEvent(v.ctx, e) == nil
+			}
+		}
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		maps.Copy(v.good, checked)
+	})
+}
+
+// keep gives the events of a list whose signatures are right, in its order.
+func (v *verifying) keep(from string, events []*event.Event) []*event.Event {
+	v.wg.Wait()
+	var left []*event.Event
+	for _, e := range events {
+		if ok, checked := v.good[e]; !checked {
+			left = append(left, e)
+		} else if !ok {
+			v.s.Log.Debug("an event was dropped: its signature", "from", from, "event", e.ID())
+		}
+	}
+	for _, e := range v.s.verified(v.ctx, from, left) {
+		v.good[e] = true
+	}
+	return slices.DeleteFunc(slices.Clone(events), func(e *event.Event) bool { return !v.good[e] })
 }
 
 // verified keeps the events whose signatures are right.
