@@ -185,11 +185,15 @@ func moderation(t *testing.T, host, guest *server, version string) {
 		EventID string `json:"event_id"`
 	}
 	bob.must("PUT", room(id, "redact", url.PathEscape(said), "t"+next()), object{}, &redaction)
-	ann.awaitID(id, redaction.EventID)
-	var e event
-	ann.must("GET", room(id, "event", url.PathEscape(said)), nil, &e)
-	if string(e.Content) != "{}" {
-		t.Errorf("the redacted event has the content %s", e.Content)
+	if host.kind == "dendrite" && version != "10" {
+		t.Log("Dendrite does not look where version 11 says what a redaction takes back, and shows none from other servers; Synapse's neither")
+	} else {
+		ann.awaitID(id, redaction.EventID)
+		var e event
+		ann.must("GET", room(id, "event", url.PathEscape(said)), nil, &e)
+		if string(e.Content) != "{}" {
+			t.Errorf("the redacted event has the content %s", e.Content)
+		}
 	}
 
 	var levels object
@@ -209,6 +213,9 @@ func moderation(t *testing.T, host, guest *server, version string) {
 	bob.awaitInvite(id)
 	bob.join(id, ann)
 	ann.awaitMember(id, bob, "join")
+	// A Synapse that is thrown out before it has fetched the members that it had left out of the join never gets them, and holds its
+	// user's syncs up for ever. It answers this when it has them.
+	bob.must("GET", room(id, "joined_members"), nil, nil)
 	ann.must("POST", room(id, "ban"), object{"user_id": bob.id}, nil)
 	bob.awaitMember(id, bob, "ban")
 	if status, text := bob.try("POST", "/_matrix/client/v3/join/"+url.PathEscape(id)+"?via="+url.QueryEscape(host.name)+"&server_name="+url.QueryEscape(host.name), object{}); status != 403 {

@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -129,8 +130,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// newTrunkboard runs Trunkboard by the adapter of the conformance suite.
-func newTrunkboard(t *testing.T, ca *authority, address string) *server {
+// newTrunkboard runs Trunkboard by the adapter of the conformance suite, behind the words of a command that runs another, if any.
+func newTrunkboard(t *testing.T, ca *authority, address string, wrapped ...string) *server {
 	t.Helper()
 	bin, err := binary()
 	if err != nil {
@@ -149,8 +150,9 @@ func newTrunkboard(t *testing.T, ca *authority, address string) *server {
 		t.Fatal(err)
 	}
 	s.run = func() *exec.Cmd {
-		cmd := exec.Command(adapter, s.name, data, strings.TrimPrefix(s.base, "http://"), s.name,
+		args := append(slices.Clone(wrapped), adapter, s.name, data, strings.TrimPrefix(s.base, "http://"), s.name,
 			filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), filepath.Join(dir, "ca.pem"), s.log)
+		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Env = append(os.Environ(), "TRUNKBOARD_BIN="+bin, "CP_SHARED_SECRET="+secret, "SSL_CERT_FILE="+filepath.Join(dir, "ca.pem"))
 		return cmd
 	}
@@ -206,7 +208,7 @@ room_list_publication_rules: [{action: allow}]
 `, s.name, address, client, inside, federation, secret)
 	for name, content := range map[string]string{
 		"homeserver.yaml": config + more,
-		"log.yaml":        "version: 1\nhandlers: {console: {class: logging.StreamHandler}}\nroot: {level: WARNING, handlers: [console]}\n",
+		"log.yaml":        "version: 1\ndisable_existing_loggers: false\nhandlers: {console: {class: logging.StreamHandler}}\nroot: {level: WARNING, handlers: [console]}\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
 			t.Fatal(err)

@@ -18,7 +18,8 @@ import (
 // sides act on what their own syncs bring. Media does not flow: this measures signalling.
 type Calls struct {
 	Config
-	Pairs int // who call each other, one call of a pair at a time
+	Pairs int            // who call each other, one call of a pair at a time
+	Peer  *matrix.Server // where the callees are; nil: where the callers are
 }
 
 type callPair struct {
@@ -50,12 +51,16 @@ func wait(from <-chan sighting, mark string, late <-chan time.Time) (time.Time, 
 // Run makes the accounts and rooms, then the calls.
 func (c Calls) Run(ctx context.Context, s *matrix.Server) (Result, error) {
 	pairs := make([]*callPair, c.Pairs)
+	there := s
+	if c.Peer != nil {
+		there = c.Peer
+	}
 	err := each(c.Pairs, func(i int) (err error) {
 		p := &callPair{toCaller: make(chan sighting, 64), toCallee: make(chan sighting, 64)}
 		if p.caller, err = s.Register(ctx, "caller"+strconv.Itoa(i)); err != nil {
 			return err
 		}
-		if p.callee, err = s.Register(ctx, "callee"+strconv.Itoa(i)); err != nil {
+		if p.callee, err = there.Register(ctx, "callee"+strconv.Itoa(i)); err != nil {
 			return err
 		}
 		p.room, err = p.caller.CreateRoom(ctx, p.callee)

@@ -54,6 +54,9 @@ func (f *Flags) Parsed() error {
 	return nil
 }
 
+// Peer prepares for a second homeserver that takes the same secret.
+func (f *Flags) Peer(url string) (*matrix.Server, error) { return matrix.Open(url, f.secret) }
+
 // Run runs a scenario and prints its rows.
 func (f *Flags) Run(ctx context.Context, s Scenario, out io.Writer) error {
 	server, err := matrix.Open(f.url, f.secret)

@@ -33,6 +33,7 @@ func run(ctx context.Context, args []string, out, usage io.Writer) error {
 	f.Register(fs)
 	s := load.Calls{}
 	fs.IntVar(&s.Pairs, "pairs", 10, "pairs who call each other, one call of a pair at a time")
+	peer := fs.String("peer", "", "a second homeserver, where the callees are; it takes the same -secret. Empty: the first")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -43,5 +44,12 @@ func run(ctx context.Context, args []string, out, usage io.Writer) error {
 		return errors.New("-pairs must be between 1 and 500")
 	}
 	s.Config = f.Config
+	if *peer != "" {
+		var err error
+		if s.Peer, err = f.Peer(*peer); err != nil {
+			return err
+		}
+		defer s.Peer.Close()
+	}
 	return f.Run(ctx, s, out)
 }
