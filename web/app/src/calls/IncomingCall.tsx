@@ -40,7 +40,13 @@ function Ringing() {
         <div className="call-halo is-pulsing">
           <Avatar id={incoming.peerId} name={incoming.peerName} size="xl" />
         </div>
-        <h2 id="incoming-name">{incoming.peerName}</h2>
+        <h2 id="incoming-name" dir="auto">
+          {incoming.peerName}
+        </h2>
+        {/* Names can be alike, ids cannot. */}
+        <p className="incoming-id" data-testid="incoming-id">
+          {incoming.peerId}
+        </p>
         <p id="incoming-kind">
           {incoming.video ? 'Incoming video call' : 'Incoming voice call'}
           {inCall && <small>Accepting ends the call you are in.</small>}

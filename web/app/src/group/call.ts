@@ -3,6 +3,7 @@ import { ClientEvent, MatrixEventEvent, RoomStateEvent, RoomStickyEventsEvent, t
 import { ClientWidgetApi, Widget, WidgetApiFromWidgetAction, type IWidgetApiRequest } from 'matrix-widget-api';
 import type { MediaLoader } from '../matrix/media.ts';
 import { CallDriver, widgetEvent } from './driver.ts';
+import { guard } from '../widget/guard.ts';
 import { groupCallUrl, type GroupCallPlace } from './url.ts';
 
 /** Actions of Element Call beside those of the widget API. */
@@ -31,6 +32,7 @@ export class GroupCall {
   private readonly widget: Widget;
   private readonly events: GroupCallEvents;
   private api: ClientWidgetApi | null = null;
+  private unguard: (() => void) | null = null;
   private over = false;
   /** Ids of the events that the widget has, the newest ones. */
   private readonly fed = new Set<string>();
@@ -50,6 +52,7 @@ export class GroupCall {
   /** Connects the frame; call it before its page has loaded. */
   attach(frame: HTMLIFrameElement): void {
     if (this.api || this.over) return;
+    this.unguard = guard(frame.contentWindow!, new URL(this.url).origin, 'fromWidget');
     const api = new ClientWidgetApi(this.widget, frame, new CallDriver(this.client, this.media, this.roomId));
     this.api = api;
     api.setViewedRoomId(this.roomId);
@@ -89,6 +92,7 @@ export class GroupCall {
     this.client.off(ClientEvent.ReceivedToDeviceMessage, this.onToDevice);
     this.api?.stop();
     this.api = null;
+    this.unguard?.();
     this.events.onOver();
   }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { expect, it } from 'vitest';
-import { initials, localPart, parseUser, serverPart } from './names.ts';
+import { initials, localPart, parseUser, plainName, serverPart } from './names.ts';
 
 it.each([
   ['ann', '@ann:home'],
@@ -25,4 +25,11 @@ it('splits user ids', () => {
 
 it('makes initials of any name', () => {
   expect(['Ann Lee', 'ben', '@c:x', 'Design team of two', '👩‍🚀 Zoe', ''].map(initials)).toEqual(['AL', 'B', 'C', 'DT', '👩Z', '?']);
+});
+
+it('takes out of names what turns or hides the words around them', () => {
+  expect(plainName('\u202egnp.nnA')).toBe('gnp.nnA');
+  expect(plainName('A\u200bn\ufeffn\u2066 \u0000 Lee\n\n')).toBe('Ann Lee');
+  expect(plainName('👩\u200d🚀 محمد')).toBe('👩\u200d🚀 محمد');
+  expect(plainName('\u202e\u200b')).toBe('');
 });

@@ -13,10 +13,18 @@ export function serverPart(userId: string): string {
   return colon < 0 ? '' : userId.slice(colon + 1);
 }
 
+/** Signs that turn the writing direction of what follows, that nobody sees, or that are no text. */
+const TRICKS = /[\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+
+/** A name that others chose, as it may stand among our own words: with nothing in it that makes these look different. */
+export function plainName(name: string): string {
+  return name.replace(TRICKS, '').replace(/\s+/g, ' ').trim().slice(0, 255);
+}
+
 /** What a room calls a person: the display name it knows, else the local part of the id. */
 export function displayName(room: Room | null, userId: string): string {
   const member = room?.getMember(userId);
-  const name = member?.rawDisplayName;
+  const name = plainName(member?.rawDisplayName ?? '');
   return name && name !== userId ? name : localPart(userId);
 }
 

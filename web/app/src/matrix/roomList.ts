@@ -15,7 +15,7 @@ import {
 } from 'matrix-js-sdk';
 import { useApp } from '../store.ts';
 import { raw } from './convert.ts';
-import { displayName } from './names.ts';
+import { displayName, plainName } from './names.ts';
 import { previewOf, type Presence, type RoomItem } from './roomItem.ts';
 
 /** The user ids that account data `m.direct` names for each room. */
@@ -137,7 +137,7 @@ export class RoomList {
     const presence = user?.events.presence ? (user.presence as Presence) : 'unknown';
     return {
       id: room.roomId,
-      name: peer ? displayName(room, peer) : room.name,
+      name: peer ? displayName(room, peer) : plainName(room.name) || room.roomId,
       kind: peer ? 'person' : 'room',
       membership: invited ? 'invite' : 'join',
       peer,

@@ -10,7 +10,7 @@ import {
   type Verifier,
 } from 'matrix-js-sdk/lib/crypto-api/index.js';
 import { useApp } from '../store.ts';
-import { localPart } from './names.ts';
+import { localPart, plainName } from './names.ts';
 import { cancelledWords } from './verificationWords.ts';
 
 /** Comparing emojis is the one method of this client: it needs no camera. */
@@ -192,7 +192,7 @@ export class Verifications {
     if (!request) return;
     const me = this.client.getSafeUserId();
     const peerId = request.otherUserId;
-    const peerName = this.client.getUser(peerId)?.rawDisplayName || localPart(peerId);
+    const peerName = plainName(this.client.getUser(peerId)?.rawDisplayName ?? '') || localPart(peerId);
     const byMe = request.cancellingUserId === me && !request.isSelfVerification;
     const step = this.step(request);
     const view: VerificationView = {

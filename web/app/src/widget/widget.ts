@@ -65,7 +65,7 @@ class Widget {
 
   constructor(meeting: MeetingControl, widgetId: string, origin: string) {
     this.meeting = meeting;
-    this.unguard = guard(window.parent, origin);
+    this.unguard = guard(window.parent, origin, 'toWidget');
     this.api = new WidgetApi(widgetId, origin);
     this.api.requestCapability('m.always_on_screen');
     this.on(JOIN, async (data) => {
