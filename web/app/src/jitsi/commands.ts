@@ -199,5 +199,5 @@ function medium(type: unknown): Kind {
 
 /** How we are muted, or will be once we are in. */
 export function muted(control: MeetingControl, kind: 'audio' | 'video'): boolean {
-  return control.snapshot.me?.muted[kind] ?? false;
+  return control.snapshot.me?.muted[kind] ?? control.snapshot.wish?.[kind] ?? false;
 }

@@ -76,6 +76,8 @@ export interface Snapshot {
   subject: string;
   people: Person[];
   me?: Person;
+  /** How one will be muted on coming in. */
+  wish?: { audio: boolean; video: boolean };
   /** Identity of who speaks, or spoke last. */
   speaker?: string;
   view: 'tile' | 'speaker';

@@ -2,6 +2,7 @@
 import { createRoot } from 'react-dom/client';
 import { loadSession } from '../auth/session.ts';
 import { TokenKeeper } from '../auth/tokens.ts';
+import { hostOf, optionsOf as optionsOfLink, withoutSecrets } from '../jitsi/options.ts';
 import { MeetApi } from './api.ts';
 import type { MeetingControl } from './control.ts';
 import { Meeting } from './meeting.ts';
@@ -35,7 +36,10 @@ function tabMemory(): Pick<Storage, 'getItem' | 'setItem' | 'removeItem'> {
 }
 
 async function open(): Promise<void> {
-  const options = optionsOf(location);
+  const url = new URL(location.href);
+  const options = { ...optionsOf(location), ...optionsOfLink(url) };
+  // Who looks at the address bar, or at the history, finds no token there.
+  history.replaceState(history.state, '', withoutSecrets(url));
   let language = startLanguage(options.language);
   let key = keyOf(location.hash);
   const stored = session();
@@ -61,9 +65,7 @@ async function open(): Promise<void> {
     relayOnly: remembered('trunkboard.iceTransportPolicy') === 'relay',
     small: remembered('trunkboard.meet.small') === '1',
   });
-  const jitsi = /(?:^#|&)jitsi_meet_external_api_id=/.test(location.hash);
-  const query = new URLSearchParams(location.search);
-  const driver = jitsi ? drivers['../jitsi/bridge.ts'] : query.has('widgetId') && query.has('parentUrl') ? drivers['../widget/widget.ts'] : undefined;
+  const driver = { jitsi: drivers['../jitsi/bridge.ts'], widget: drivers['../widget/widget.ts'], nobody: undefined }[hostOf(url) ?? 'nobody'];
   if (driver) await (await driver()).attach(meeting);
   language = startLanguage(meeting.snapshot.options.language);
   if (remembered('trunkboard.test')) Object.assign(window, { __meeting: meeting });
