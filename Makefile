@@ -63,7 +63,7 @@ check: lint-go test-go test-web test-browser test-network
 test-go: sfu/e2e/node_modules/.package-lock.json
 	@loadtest/retry.sh -timeout 20m ./...
 
-# Other people's clients, which the tests run unmodified: livekit-client, and Element Call (AGPL-3.0, never part of the binary).
+# Other people's clients, which the tests run unmodified: livekit-client, Element Call (AGPL-3.0, never part of the binary), Jitsi's SDK.
 %/node_modules/.package-lock.json: %/package.json %/package-lock.json
 	npm --prefix $* ci --no-audit --no-fund
 	@touch $@
@@ -71,7 +71,7 @@ test-go: sfu/e2e/node_modules/.package-lock.json
 test-web: web/app/node_modules/.package-lock.json
 	$(NPM) test
 
-test-browser: build web/e2e/element-call/node_modules/.package-lock.json
+test-browser: build web/e2e/element-call/node_modules/.package-lock.json web/e2e/jitsi/node_modules/.package-lock.json
 	$(NPM) run test:e2e
 
 test-network: build ## One call in each of six networks; prints the selected pairs (root: it makes a network namespace)

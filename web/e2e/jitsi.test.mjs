@@ -46,7 +46,7 @@ after(async () => {
   const drivers = [...new Set(table.map((r) => r.driver))];
   const steps = [...new Set(table.map((r) => r.step))];
   console.log(`\n| | ${drivers.join(' | ')} |\n|---|${drivers.map(() => '---').join('|')}|`);
-  for (const step of steps) console.log(`| ${step} | ${drivers.map((driver) => table.find((r) => r.driver === driver && r.step === step)?.ms ?? '') .join(' | ')} |`);
+  for (const step of steps) console.log(`| ${step} | ${drivers.map((driver) => table.find((r) => r.driver === driver && r.step === step)?.ms ?? 'failed').join(' | ')} |`);
 });
 
 /** A page with a program in it: `heard` are the events that its listeners got. */
@@ -126,7 +126,7 @@ function startSdk({ domain, options }) {
       window.api = api;
       for (const name of api.getSupportedEvents()) api.on(name, (data) => window.heard.push({ name, data }));
     },
-    onReadyToClose: () => (window.closed = true),
+    onReadyToClose: () => (window.saidGoodbye = true),
   });
 }
 
@@ -231,8 +231,9 @@ for (const [driver, path, start] of [
       const { id } = await program.hears('participantJoined', { displayName: 'Cem' });
       await program.command('toggleLobby', false);
       await state(ben, () => window.__meeting.snapshot.lobby === false);
-      await cem.close();
+      await cem.page.evaluate(() => window.__meeting.hangUp());
       await program.hears('participantLeft', { id });
+      await cem.close();
     });
 
     step('tile view', async () => {
@@ -295,7 +296,7 @@ for (const [driver, path, start] of [
       await program.command('hangup');
       await program.hears('videoConferenceLeft', { roomName: room.toLowerCase() });
       await program.hears('readyToClose');
-      if (path === '/sdk') await program.page.waitForFunction(() => window.closed === true);
+      if (path === '/sdk') await program.page.waitForFunction(() => window.saidGoodbye === true);
       await program.ask('dispose');
       assert.equal(await program.page.locator('iframe').count(), 0);
     });

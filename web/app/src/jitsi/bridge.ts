@@ -17,9 +17,10 @@ const ASKING = 100;
 export function attach(control: MeetingControl): () => void {
   const url = new URL(location.href);
   if (hostOf(url) !== 'jitsi') return () => {};
-  control.configure({ ...optionsOf(url), embedded: true });
+  const options = optionsOf(url);
+  control.configure({ ...options, embedded: true });
   history.replaceState(history.state, '', withoutSecrets(url));
-  const bridge = new Bridge(control, `jitsi_meet_external_api_${apiId(url)}`, new Params(url.hash, true));
+  const bridge = new Bridge(control, `jitsi_meet_external_api_${apiId(url)}`, new Params(url.hash, true), options.prejoin !== false);
   return () => bridge.close();
 }
 
@@ -32,8 +33,8 @@ export class Bridge {
   private levels = new Set<string>();
   private asking = 0;
 
-  /** `settings` are those of the address; of them only what the bridge itself needs is read here. */
-  constructor(control: MeetingControl, scope: string, settings: Params) {
+  /** `settings` are those of the address; of them only what the bridge itself needs is read here. `prejoin`: one is asked before coming in. */
+  constructor(control: MeetingControl, scope: string, settings: Params, prejoin = true) {
     this.control = control;
     this.listenTo(settings.get('config.apiLogLevels'));
     const height = settings.number('config.resolution');
@@ -43,7 +44,7 @@ export class Bridge {
     this.unsubscribe = control.subscribe((e) => this.teller.tell(e));
     this.leaving = () => this.teller.tell({ type: 'left' });
     window.addEventListener('pagehide', this.leaving);
-    this.teller.begin();
+    this.teller.begin(prejoin);
   }
 
   close(): void {

@@ -22,11 +22,11 @@ export class Teller {
     this.moderated = { audio: !mayUnmute.audio, video: !mayUnmute.video };
   }
 
-  /** What a program that comes now must know. */
-  begin(): void {
+  /** What a program that comes now must know; `prejoin`: the person is asked before coming in. */
+  begin(prejoin: boolean): void {
     this.emit('browser-support', { supported: typeof RTCPeerConnection === 'function' });
     this.emit('ready');
-    this.phase(this.control.snapshot.phase);
+    if (prejoin || this.control.snapshot.phase !== 'prejoin') this.phase(this.control.snapshot.phase);
     void this.devices();
   }
 
@@ -146,7 +146,7 @@ export class Teller {
     this.joined = true;
     this.names.set(me.id, me.name);
     this.emit('video-conference-joined', {
-      roomName: name,
+      roomName: name.toLowerCase(),
       id: me.id,
       displayName: me.name,
       formattedDisplayName: this.formatted(me.name, true),
@@ -176,7 +176,7 @@ export class Teller {
     if (!this.joined) return;
     this.joined = false;
     this.announced.clear();
-    this.emit('video-conference-left', { roomName: this.control.snapshot.name });
+    this.emit('video-conference-left', { roomName: this.control.snapshot.name.toLowerCase() });
   }
 
   private async devices(): Promise<void> {
