@@ -36,6 +36,8 @@ type visitor struct {
 	leave   *wire.LeaveRequest
 	closed  bool
 	ws      *websocket.Conn
+	writing sync.Mutex
+	media   *wires // nil: the WebSocket only
 }
 
 // entry is an answer of /join and /wait.
@@ -112,14 +114,16 @@ func (v *visitor) talks() *visitor {
 	return v
 }
 
+// told changes what the visitor has seen.
+func (v *visitor) told(f func()) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	f()
+	close(v.changed)
+	v.changed = make(chan struct{})
+}
+
 func (v *visitor) follow(ws *websocket.Conn, joined chan struct{}) {
-	told := func(f func()) {
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		f()
-		close(v.changed)
-		v.changed = make(chan struct{})
-	}
 	described := func(r *wire.Room) {
 		if r.GetMetadata() != "" {
 			v.state = meeting.State{}
@@ -129,14 +133,17 @@ func (v *visitor) follow(ws *websocket.Conn, joined chan struct{}) {
 	for {
 		_, b, err := ws.ReadMessage()
 		if err != nil {
-			told(func() { v.closed = v.closed || v.ws == ws })
+			v.told(func() { v.closed = v.closed || v.ws == ws })
 			return
 		}
 		m := &wire.SignalResponse{}
 		if proto.Unmarshal(b, m) != nil {
 			continue
 		}
-		told(func() {
+		if v.media != nil {
+			v.media.negotiates(ws, m)
+		}
+		v.told(func() {
 			switch {
 			case m.GetJoin() != nil:
 				described(m.GetJoin().GetRoom())
