@@ -189,6 +189,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 			PublicURL:      a.publicURL(),
 			Contact:        a.cfg.Contact,
 			Federation:     a.cfg.Federation.PublicAddress,
+			Meetings:       gatherings != nil,
 			TrustedProxies: a.cfg.Listen.TrustedProxies,
 		},
 		Log:      a.log.With("part", "api"),

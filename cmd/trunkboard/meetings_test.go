@@ -57,6 +57,9 @@ func meetPath(name, what string) string {
 // comes asks to be let into a meeting.
 func comes(t *testing.T, c *caller, name string, body map[string]any) *visitor {
 	t.Helper()
+	if body == nil {
+		body = map[string]any{}
+	}
 	v := &visitor{caller: c, name: name, changed: make(chan struct{}), people: map[string]*wire.ParticipantInfo{}}
 	v.ask1("join", body)
 	return v

@@ -54,6 +54,7 @@ type Config struct {
 	PublicURL      string         // base URL for clients, without a slash at the end
 	Contact        []string       // e-mail addresses, Matrix ids and a URL of those who run this server
 	Federation     string         // host:port at which other servers reach this one; "" for none
+	Meetings       bool           // clients are told that this server takes the place of a Jitsi
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 }
 

@@ -30,7 +30,11 @@ func (a *API) routesDiscovery() {
 		}
 		all := maps.Clone(client)
 		// MSC4158, which MSC4143's /rtc/transports replaced; clients of 2025 look here.
-		all["org.matrix.msc4143.rtc_foci"] = []transport{{Type: "livekit", ServiceURL: focus.ServiceURL(a.Focus.Base(r.Request))}}
+		base := a.Focus.Base(r.Request)
+		all["org.matrix.msc4143.rtc_foci"] = []transport{{Type: "livekit", ServiceURL: focus.ServiceURL(base)}}
+		if _, domain, ok := strings.Cut(base, "://"); ok && a.Config.Meetings {
+			all["io.element.jitsi"] = map[string]string{"preferredDomain": domain} // Element's clients put their Jitsi widgets there
+		}
 		return all, nil
 	})
 	a.route("GET /.well-known/matrix/server", Open, "", func(*Request) (any, error) {
