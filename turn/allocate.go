@@ -130,7 +130,7 @@ func (h *handler) allocate(c *client, a *allocation, who caller) {
 		return
 	}
 	a = &allocation{
-		who: who.identity, realm: who.realm, client: c.remote, table: c.table,
+		who: who.identity, realm: who.realm, client: c.remote, transport: c.transport, near: c.near(), table: c.table,
 		session: s.plane.NewSession(c.sink(), s.peers.open, s.cfg.MaxPeers), transaction: h.req.TransactionID,
 		expires: s.cfg.Clock.Now().Add(w.lifetime),
 	}

@@ -26,13 +26,18 @@ type allocation struct {
 	transaction [stun.TransactionIDSize]byte // of the Allocate that made it
 	answer      []byte                       // to that one, for its retransmissions
 
+	id      uint64    // of the session for who operates this; set by Server.begin
+	started time.Time // likewise
+
 	ended  atomic.Bool                   // set under Server.mu
 	stream atomic.Pointer[listen.Stream] // the client's connection: TCP, TLS and DTLS; set under Server.mu
 
 	// Under Server.mu.
-	client netip.AddrPort
-	table  *relay.Table // UDP
-	ticket string       // RFC 8016; empty: the client cannot move
+	client    netip.AddrPort
+	transport string         // as in client
+	near      netip.AddrPort // of ours, that the client sends to
+	table     *relay.Table   // UDP
+	ticket    string         // RFC 8016; empty: the client cannot move
 
 	mu      sync.Mutex
 	relays  [2]relayed // IPv4, IPv6
@@ -133,6 +138,8 @@ func (s *Server) begin(a *allocation, links []*relay.Relay, near relay.Socket) e
 		s.users[key] = u
 	}
 	u.allocations[a] = struct{}{}
+	s.sessions++
+	a.id, a.started = s.sessions, s.cfg.Clock.Now()
 	s.total++
 	a.realm.total++
 	a.session.Limit(u.bandwidth, a.realm.bandwidth, s.bandwidth)
@@ -158,6 +165,7 @@ func (s *Server) begin(a *allocation, links []*relay.Relay, near relay.Socket) e
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.stop = s.cfg.Clock.AfterFunc(a.expires.Sub(s.cfg.Clock.Now()), func() { s.expire(a) })
+	s.tell(SessionNew, s.describe(a))
 	return nil
 }
 
@@ -196,6 +204,9 @@ func (s *Server) end(a *allocation, why string) {
 		delete(s.tickets, a.ticket)
 	}
 	client := a.client
+	a.mu.Lock()
+	last := s.describe(a)
+	a.mu.Unlock()
 	s.mu.Unlock()
 
 	a.mu.Lock()
@@ -217,6 +228,8 @@ func (s *Server) end(a *allocation, why string) {
 			st.Close()
 		}
 	}
+	last.ToPeer, last.ToClient = amount(&a.session.ToPeer), amount(&a.session.ToClient)
+	s.tell(SessionDeleted, last)
 	s.log.Debug("turn: allocation ended", "client", client, "user", a.who.user, "why", why,
 		"bytes_to_peer", a.session.ToPeer.Bytes.Load(), "bytes_to_client", a.session.ToClient.Bytes.Load())
 }

@@ -97,6 +97,9 @@ type Config struct {
 	// client. From everybody else such a header is no STUN and ends the connection.
 	TrustedProxies []netip.Prefix
 
+	// Notify, unless nil, is told what becomes of sessions: of each of them in order. It must neither wait nor call the server.
+	Notify func(SessionEvent)
+
 	// Clock tells the time. Default signalling.SystemClock.
 	Clock signalling.Clock
 }

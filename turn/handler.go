@@ -48,6 +48,14 @@ func (c *client) send(p []byte) {
 	c.socket.Send(p, c.remote, false)
 }
 
+// near is our end.
+func (c *client) near() netip.AddrPort {
+	if c.stream != nil {
+		return c.stream.Near()
+	}
+	return c.socket.Addr()
+}
+
 // sink is where relayed packets for the client go.
 func (c *client) sink() relay.ClientSink {
 	if c.stream != nil {

@@ -72,13 +72,58 @@ var (
 	descRefused     = prometheus.NewDesc("trunkboard_turn_refusals_total", "Requests and connections refused.", []string{"reason"}, nil)
 )
 
+// The same under the names that coturn gives them, for dashboards that know those. coturn counts a session's packets when it has ended, here
+// they are counted as they go.
+var (
+	aliasAllocations = prometheus.NewDesc("turn_total_allocations", "Live allocations (coturn's name).", []string{"type"}, nil)
+	aliasCounters    = []alias{
+		{"stun_binding_request", "STUN Binding requests", func(s *Server) uint64 { return s.counts.bindings.Load() }},
+		{"stun_binding_response", "STUN Binding answers", func(s *Server) uint64 { return s.counts.bindings.Load() }},
+		{"turn_unauthenticated_401_requests", "requests answered 401", func(s *Server) uint64 { return s.counts.refusals[refusedUnauthorized].Load() }},
+		{"turn_unauthenticated_401_dropped_responses", "refusals not sent for want of rate", func(s *Server) uint64 { return s.counts.refusals[refusedRate].Load() }},
+		{"turn_packet_processed", "packets relayed", func(s *Server) uint64 {
+			return s.plane.Counts.ToPeer.Packets.Load() + s.plane.Counts.ToClient.Packets.Load()
+		}},
+		{"turn_packet_dropped", "packets not relayed", func(s *Server) (n uint64) {
+			for i := range s.plane.Counts.Dropped {
+				n += s.plane.Counts.Dropped[i].Load()
+			}
+			return n
+		}},
+		{"turn_total_traffic_rcvp", "packets from clients", func(s *Server) uint64 { return s.plane.Counts.ToPeer.Packets.Load() }},
+		{"turn_total_traffic_rcvb", "bytes from clients", func(s *Server) uint64 { return s.plane.Counts.ToPeer.Bytes.Load() }},
+		{"turn_total_traffic_sentp", "packets to clients", func(s *Server) uint64 { return s.plane.Counts.ToClient.Packets.Load() }},
+		{"turn_total_traffic_sentb", "bytes to clients", func(s *Server) uint64 { return s.plane.Counts.ToClient.Bytes.Load() }},
+		{"turn_total_traffic_peer_rcvp", "packets from peers", func(s *Server) uint64 { return s.plane.Counts.ToClient.Packets.Load() }},
+		{"turn_total_traffic_peer_rcvb", "bytes from peers", func(s *Server) uint64 { return s.plane.Counts.ToClient.Bytes.Load() }},
+		{"turn_total_traffic_peer_sentp", "packets to peers", func(s *Server) uint64 { return s.plane.Counts.ToPeer.Packets.Load() }},
+		{"turn_total_traffic_peer_sentb", "bytes to peers", func(s *Server) uint64 { return s.plane.Counts.ToPeer.Bytes.Load() }},
+	}
+)
+
+// alias is a counter under coturn's name.
+type alias struct {
+	name, help string
+	read       func(*Server) uint64
+}
+
+func (a alias) desc() *prometheus.Desc {
+	return prometheus.NewDesc(a.name, "Relay: "+a.help+" (coturn's name).", nil, nil)
+}
+
+// socketTypes are the values of coturn's label type.
+var socketTypes = map[string]string{"udp": "UDP", "tcp": "TCP", "tls": "TLS/TCP", "dtls": "DTLS"}
+
 // collector reads the counters when Prometheus asks; counting itself is one atomic addition for each run of packets.
 type collector struct{ s *Server }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descAllocations, descAllocated, descConnections, descBindings, descPackets, descBytes, descDropped, desc401, descRefused} {
+	for _, d := range []*prometheus.Desc{descAllocations, descAllocated, descConnections, descBindings, descPackets, descBytes, descDropped, desc401, descRefused, aliasAllocations} {
 		out <- d
+	}
+	for _, a := range aliasCounters {
+		out <- a.desc()
 	}
 }
 
@@ -103,5 +148,15 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	counter(desc401, s.counts.refusals[refusedUnauthorized].Load())
 	for i, name := range refusalNames {
 		counter(descRefused, s.counts.refusals[i].Load(), name)
+	}
+	for _, a := range aliasCounters {
+		counter(a.desc(), a.read(s))
+	}
+	live := make(map[string]int)
+	for _, x := range s.Sessions() {
+		live[x.Transport]++
+	}
+	for transport, label := range socketTypes {
+		out <- prometheus.MustNewConstMetric(aliasAllocations, prometheus.GaugeValue, float64(live[transport]), label)
 	}
 }

@@ -40,7 +40,7 @@ func (h *handler) move(a *allocation, c *client) bool {
 		a.table.Delete(a.client)
 	}
 	old := a.stream.Load()
-	a.ticket, a.client, a.table = ticket, c.remote, c.table
+	a.ticket, a.client, a.transport, a.near, a.table = ticket, c.remote, c.transport, c.near(), c.table
 	a.stream.Store(c.stream)
 	s.tickets[ticket] = a
 	a.session.Redirect(c.sink())

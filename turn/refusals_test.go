@@ -11,7 +11,6 @@ import (
 	"github.com/pion/stun/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/trunkboard/trunkboard/signalling"
 	"github.com/trunkboard/trunkboard/turn/relay"
 )
 
@@ -426,16 +425,12 @@ func TestAnswersToStrangersAreSmallAndFew(t *testing.T) {
 
 func TestMetricsCountWhatHappened(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
-	creds, err := NewCredentials(CredentialsConfig{Clock: signalling.SystemClock{}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := start(t, testConfig())
-	s.creds = creds
 	if err := reg.Register(&collector{s: s.Server}); err != nil {
 		t.Fatal(err)
 	}
-	c := s.raw(t, "udp") // with a credential that the server does not know
+	c := s.raw(t, "udp")
+	c.password = "another"
 	if code := c.allocate(); code != 401 {
 		t.Fatal(code)
 	}
@@ -455,6 +450,14 @@ func TestMetricsCountWhatHappened(t *testing.T) {
 	}
 	if got["trunkboard_turn_unauthorized_total"] != 2 || got["trunkboard_turn_refusals_total/401_unauthorized"] != 2 || got["trunkboard_turn_allocations"] != 0 {
 		t.Errorf("got %v", got)
+	}
+	if got["turn_unauthenticated_401_requests"] != 2 || len(aliasCounters) < 14 {
+		t.Errorf("by coturn's names: %v", got)
+	}
+	for _, name := range []string{"turn_total_allocations/UDP", "turn_total_traffic_rcvp", "turn_total_traffic_peer_sentb", "stun_binding_request", "turn_packet_processed"} {
+		if n, ok := got[name]; !ok || n != 0 {
+			t.Errorf("%s: %v %v", name, n, ok)
+		}
 	}
 	if _, ok := got["trunkboard_turn_relayed_bytes_total/to_client"]; !ok {
 		t.Errorf("got %v", got)

@@ -57,6 +57,9 @@ func (h *handler) refresh(c *client, a *allocation, _ caller) {
 	} else {
 		a.mu.Lock()
 		a.expires = h.s.cfg.Clock.Now().Add(lifetime)
+		if !a.ended.Load() { // who ends it tells of that after us, under the same lock
+			h.s.tell(SessionRefreshed, h.s.describeAs(a, c.remote, c.near(), c.transport))
+		}
 		a.mu.Unlock()
 	}
 	h.begin(stun.ClassSuccessResponse)

@@ -77,6 +77,7 @@ type Server struct {
 	reserved   map[reservationToken]*reservation
 	reservedBy map[string]int // user -> reservations
 	total      int
+	sessions   uint64 // that there have been
 	streams    map[*listen.Stream]struct{}
 	pending    map[net.Conn]struct{} // connections that have not said yet what they speak
 	tracked    sync.WaitGroup        // relay and connection goroutines; Add only under mu while not closed

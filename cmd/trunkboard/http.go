@@ -101,6 +101,7 @@ func (a *App) private() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	a.relaySessions(mux)
 	return mux
 }
 

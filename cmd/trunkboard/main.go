@@ -18,7 +18,7 @@ type commands struct {
 	Config  configCommand  `cmd:"" help:"Print or check the configuration."`
 	User    userCommand    `cmd:"" help:"Make, list and end accounts."`
 	Token   tokenCommand   `cmd:"" help:"Make tokens for registration and for scripts."`
-	TURN    turnCommand    `cmd:"" name:"turn" help:"Users of the relay with passwords of their own."`
+	TURN    turnCommand    `cmd:"" name:"turn" help:"Users and sessions of the relay."`
 	Import  importCommand  `cmd:"" help:"Take over from another server."`
 	Doctor  doctorCommand  `cmd:"" help:"Find what breaks calls, and say what to do about it."`
 	Version versionCommand `cmd:"" help:"Print the version."`

@@ -15,8 +15,11 @@ import (
 	"github.com/trunkboard/trunkboard/turn"
 )
 
-// turnCommand works on the database beside a relay that runs, which sees the change within seconds.
+// turnCommand works on the database beside a relay that runs, which sees the change within seconds; and asks one on this machine about its sessions.
 type turnCommand struct {
+	Sessions turnSessions `cmd:"" help:"List what a relay on this machine relays, and for whom."`
+	End      turnEnd      `cmd:"" help:"End a session of the relay, or all of a user."`
+
 	User struct {
 		Add    turnUserAdd    `cmd:"" help:"Make a user, or give one a new password."`
 		List   turnUserList   `cmd:"" help:"List the users."`

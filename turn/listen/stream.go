@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -68,6 +69,15 @@ func NewDatagrams(conn net.Conn, limits Limits) *Stream {
 	s := &Stream{conn: conn, limits: limits, datagrams: true, done: make(chan struct{}), wake: make(chan struct{}, 1)}
 	close(s.done)
 	return s
+}
+
+// Near is our end of the connection; the zero value if it has no address.
+func (s *Stream) Near() netip.AddrPort {
+	a, err := netip.ParseAddrPort(s.conn.LocalAddr().String())
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
 // ErrFraming is what Read returns when the bytes are neither STUN nor ChannelData.
