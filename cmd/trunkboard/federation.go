@@ -69,7 +69,8 @@ func (o *outgoing) observe(pos int64, notes []storage.Note) {
 // openSender makes what carries events and EDUs to other servers.
 func (a *App) openSender(o *outgoing, others *federation.Service, d edus.Deps) {
 	log := a.log.With("part", "federation")
-	o.sender = sender.New(sender.Deps{Store: d.Store, Client: others.Client, Server: a.cfg.ServerName, Clock: d.Clock, Log: log, Metrics: a.meters.registry})
+	o.sender = sender.New(sender.Deps{Store: d.Store, Client: others.Client, Server: a.cfg.ServerName, Clock: d.Clock, Log: log, Metrics: a.meters.registry,
+		Returned: func(server string) { o.edus.Returned(server) }})
 	others.Alive, others.Queued = o.sender.Alive, o.sender.Wake
 	d.Federation, d.Sender, d.Log = others, o.sender, log
 	o.edus = edus.New(d)

@@ -48,13 +48,14 @@ type Deps struct {
 // Service takes EDUs in and sends our own.
 type Service struct {
 	Deps
-	server  string
-	devices chan struct{} // poked when devices of somebody changed
+	server   string
+	devices  chan struct{} // poked when devices of somebody changed
+	returned chan string   // servers that were away; when it is full, they hear of presence as it changes
 }
 
 // New registers the handlers; Run has to work for what goes out.
 func New(d Deps) *Service {
-	s := &Service{Deps: d, server: d.Rooms.Server(), devices: make(chan struct{}, 1)}
+	s := &Service{Deps: d, server: d.Rooms.Server(), devices: make(chan struct{}, 1), returned: make(chan string, 64)}
 	for typ, h := range map[string]federation.EDUHandler{
 		"m.typing": s.typing, "m.receipt": s.receipt, "m.presence": s.presence, "m.direct_to_device": s.toDevice,
 		"m.device_list_update": s.deviceList, "m.signing_key_update": s.deviceList, "org.matrix.signing_key_update": s.deviceList,

@@ -185,6 +185,17 @@ func TestTypingReceiptsAndPresenceGoToTheServersOfTheRoom(t *testing.T) {
 			told = append(told, h.post.take()...)
 			return contains(told, "there.test ", `"m.presence"`, alice)
 		})
+		// A server that was away has missed it.
+		h.Returned("evil.test")
+		h.Returned("there.test")
+		var again []string
+		h.soon("there.test hears of alice again", func() bool {
+			again = append(again, h.post.take()...)
+			return contains(again, "there.test ", `"m.presence"`, alice, `"online"`)
+		})
+		if told = append(told, again...); contains(again, "evil.test ") {
+			t.Errorf("a server that shares no room hears %q", again)
+		}
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)

@@ -5,6 +5,8 @@ package edus
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/trunkboard/trunkboard/homeserver/event"
@@ -113,6 +115,9 @@ func (s *Service) Run(ctx context.Context) error {
 			return nil
 		case <-s.devices:
 		case <-retry:
+		case server := <-s.returned:
+			s.sendPresenceTo(ctx, server)
+			continue
 		case _, ok := <-changes:
 			if !ok {
 				changes = nil
@@ -150,16 +155,58 @@ func (s *Service) sendPresence(ctx context.Context, list []presence.Status) {
 			s.Log.Debug("presence was not told", "user", p.UserID, "err", err)
 			continue
 		}
-		push := object{"user_id": p.UserID, "presence": p.State, "currently_active": p.State == presence.Online}
-		if p.StatusMsg != "" {
-			push["status_msg"] = p.StatusMsg
-		}
-		if !p.LastActive.IsZero() {
-			push["last_active_ago"] = max(0, now.Sub(p.LastActive).Milliseconds())
-		}
-		raw := edu("m.presence", object{"push": []object{push}})
+		raw := edu("m.presence", object{"push": []object{pushed(p, now)}})
 		for _, server := range servers {
 			s.Sender.Moment(server, "presence "+p.UserID, raw)
 		}
+	}
+}
+
+// pushed is what is told of a user's presence.
+func pushed(p presence.Status, now time.Time) object {
+	push := object{"user_id": p.UserID, "presence": p.State, "currently_active": p.State == presence.Online}
+	if p.StatusMsg != "" {
+		push["status_msg"] = p.StatusMsg
+	}
+	if !p.LastActive.IsZero() {
+		push["last_active_ago"] = max(0, now.Sub(p.LastActive).Milliseconds())
+	}
+	return push
+}
+
+// Returned says that a server which was away is there again: it is told who of those whom it shares a room with is here. It returns at once.
+func (s *Service) Returned(server string) {
+	select {
+	case s.returned <- server:
+	default:
+	}
+}
+
+// sendPresenceTo tells one server of all users whom it shares a room with and who are not offline, at most maxPresence.
+func (s *Service) sendPresenceTo(ctx context.Context, server string) {
+	const inOne = 100 // users in one EDU
+	if s.Presence == nil {
+		return
+	}
+	now := s.Clock.Now()
+	list, _, _ := s.Presence.Changes(0, 0)
+	var all []object
+	for _, p := range list {
+		if !s.local(p.UserID) || p.State == presence.Offline {
+			continue
+		}
+		servers, err := s.sharing(ctx, p.UserID)
+		if err != nil {
+			s.Log.Debug("presence was not told", "user", p.UserID, "err", err)
+			continue
+		}
+		if slices.Contains(servers, server) {
+			if all = append(all, pushed(p, now)); len(all) == maxPresence {
+				break
+			}
+		}
+	}
+	for part := range slices.Chunk(all, inOne) {
+		s.Sender.Moment(server, "presence of all since "+fmt.Sprint(part[0]["user_id"]), edu("m.presence", object{"push": part}))
 	}
 }

@@ -58,6 +58,9 @@ type Deps struct {
 	Clock   signalling.Clock
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // may be nil
+
+	// Returned hears of a server that was away and is there again: what was of the moment it has missed. It must not block; may be nil.
+	Returned func(server string)
 }
 
 // Sender sends to other servers. Run has to work for it.
@@ -185,6 +188,13 @@ func (s *Sender) Alive(server string) {
 	l.mu.Unlock()
 	if waiting {
 		l.wake()
+		s.returned(server)
+	}
+}
+
+func (s *Sender) returned(server string) {
+	if s.Returned != nil {
+		s.Returned(server)
 	}
 }
 
@@ -265,8 +275,12 @@ func (l *lane) work(ctx context.Context) {
 			l.s.sent.WithLabelValues("sent").Inc()
 			limit = min(federation.MaxPDUs, limit*2)
 			l.mu.Lock()
+			away := l.failures > 0
 			l.failures = 0
 			l.mu.Unlock()
+			if away {
+				l.s.returned(l.server)
+			}
 		default:
 			l.mu.Lock()
 			if !l.again && len(l.order) == 0 {

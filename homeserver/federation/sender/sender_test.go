@@ -108,12 +108,16 @@ func (p *peer) set(f func()) {
 func running(t *testing.T, store *storage.Store, p *peer, clock *clocktest.Clock) (s *Sender, stop func()) {
 	t.Helper()
 	s = New(Deps{Store: store, Client: p, Server: "here.org", Clock: clock, Log: slog.New(slog.DiscardHandler)})
+	return s, run(t, s)
+}
+
+func run(t *testing.T, s *Sender) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Run(ctx) }()
 	stop = func() { cancel(); <-done }
 	t.Cleanup(stop)
-	return s, stop
+	return stop
 }
 
 func queue(t *testing.T, store *storage.Store, urgent bool, names ...string) {
@@ -172,7 +176,10 @@ func TestAServerThatShowsLifeIsTriedAtOnce(t *testing.T) {
 	store := storagetest.Open(t, storagetest.SQLiteURL(t))
 	p, clock := newPeer(), clocktest.At(time.Now())
 	p.away = true
-	s, _ := running(t, store, p, clock)
+	s := New(Deps{Store: store, Client: p, Server: "here.org", Clock: clock, Log: slog.New(slog.DiscardHandler)})
+	returned := make(chan string, 10)
+	s.Returned = func(server string) { returned <- server }
+	run(t, s)
 	queue(t, store, false, "a")
 	s.Wake("there.org")
 	p.await(t, "it was tried", func() bool { return p.attempts == 1 })
@@ -184,6 +191,26 @@ func TestAServerThatShowsLifeIsTriedAtOnce(t *testing.T) {
 	p.await(t, "it was seen", func() bool { return len(p.seen) == 1 })
 	if p.attempts != 2 {
 		t.Errorf("%d attempts", p.attempts)
+	}
+	// By itself it finds the server again too, and says so once.
+	p.set(func() { p.away = true })
+	queue(t, store, false, "b")
+	s.Wake("there.org")
+	p.await(t, "it was tried again", func() bool { return p.attempts == 3 })
+	awaitAsleep(t, s)
+	p.set(func() { p.away = false })
+	clock.Advance(time.Minute)
+	p.await(t, "the other was seen", func() bool { return len(p.seen) == 2 })
+	queue(t, store, false, "c")
+	s.Wake("there.org")
+	p.await(t, "the last was seen", func() bool { return len(p.seen) == 3 })
+	for range 2 {
+		if server := <-returned; server != "there.org" {
+			t.Errorf("%s has returned", server)
+		}
+	}
+	if len(returned) != 0 {
+		t.Errorf("the server returned %d times more than it was away", len(returned))
 	}
 }
 
