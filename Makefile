@@ -73,6 +73,7 @@ test-web: web/app/node_modules/.package-lock.json
 
 test-browser: build web/e2e/element-call/node_modules/.package-lock.json web/e2e/jitsi/node_modules/.package-lock.json
 	$(NPM) run test:e2e
+	@TRUNKBOARD_TEST_ELEMENT_CALL=1 loadtest/retry.sh -count=1 -timeout 20m -run ElementCall ./loadtest/interop
 
 test-network: build ## One call in each of six networks; prints the selected pairs (root: it makes a network namespace)
 	@unshare -n -- sh -c 'ip link set lo up && exec node --test --test-reporter=spec web/e2e/network.mjs'

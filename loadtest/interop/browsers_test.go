@@ -29,6 +29,26 @@ func TestBrowsersOnTwoTrunkboardsCallEachOther(t *testing.T) {
 	callBetween(t, one.base, two.base)
 }
 
+// TestElementCallMeetsAcrossTwoTrunkboards: two and two people in one group call with Element Call: everybody sends to the SFU of their own server, and listens at both.
+func TestElementCallMeetsAcrossTwoTrunkboards(t *testing.T) {
+	needBrowser(t)
+	const script = "../../web/e2e/across-group.mjs"
+	if os.Getenv("TRUNKBOARD_TEST_ELEMENT_CALL") == "" {
+		t.Skip("make test-browser sets TRUNKBOARD_TEST_ELEMENT_CALL, when Element Call is there (npm ci in web/e2e/element-call)")
+	}
+	ca := newAuthority(t)
+	withCall := func(data string) {
+		if err := os.Mkdir(data, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.CommandContext(t.Context(), "node", script, "prepare", data).CombinedOutput(); err != nil {
+			t.Fatalf("%v %s", err, out)
+		}
+	}
+	one, two := newPreparedTrunkboard(t, ca, "127.77.0.13", withCall), newPreparedTrunkboard(t, ca, "127.77.0.14", withCall)
+	browsersBetween(t, script, one.base, two.base)
+}
+
 // A call from Trunkboard to Synapse, which hands out a relay of ours and has our web client before it.
 func TestBrowsersOnTrunkboardAndSynapseCallEachOther(t *testing.T) {
 	interopFolder(t)
@@ -82,7 +102,14 @@ func needBrowser(t *testing.T) {
 // newWholeTrunkboard runs all of Trunkboard, with a relay on its address.
 func newWholeTrunkboard(t *testing.T, ca *authority, address string) *server {
 	t.Helper()
+	return newPreparedTrunkboard(t, ca, address, func(string) {})
+}
+
+// newPreparedTrunkboard is newWholeTrunkboard with something in its data folder.
+func newPreparedTrunkboard(t *testing.T, ca *authority, address string, prepare func(data string)) *server {
+	t.Helper()
 	dir := t.TempDir()
+	prepare(filepath.Join(dir, "data"))
 	ca.issue(t, dir, address)
 	client, federation := freePort(t, address), freePort(t, address)
 	s := &server{kind: "trunkboard", name: fmt.Sprintf("%s:%d", address, federation), base: fmt.Sprintf("http://%s:%d", address, client), log: filepath.Join(dir, "server.log")}
@@ -155,9 +182,15 @@ func withWebClient(t *testing.T, s *server) string {
 // callBetween runs the cases of web/e2e/across.mjs as subtests.
 func callBetween(t *testing.T, one, two string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	browsersBetween(t, "../../web/e2e/across.mjs", one, two)
+}
+
+// browsersBetween runs the cases of a script as subtests.
+func browsersBetween(t *testing.T, script, one, two string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "node", "../../web/e2e/across.mjs", one, two)
+	cmd := exec.CommandContext(ctx, "node", script, one, two)
 	cmd.Env = append(os.Environ(), "TRUNKBOARD_TEST_PATIENCE=60000")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()

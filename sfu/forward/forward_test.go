@@ -488,3 +488,27 @@ func TestPaddingRepeatsWhatWasSentOnTheRepairStream(t *testing.T) {
 		}
 	}
 }
+
+// S35, S38, S39: sound is passed on as it is, whatever it holds: it may be encrypted, and redundancy within redundancy is the receiver's to refuse.
+func TestRedundantSoundIsNotLookedInto(t *testing.T) {
+	s := newStage(Opaque, false)
+	s.leg(&peer{}, Streams{SSRC: 11, PayloadType: 100})
+	deep := []byte{}
+	for range 300 { // RED blocks that announce RED blocks, none of which is there
+		deep = append(deep, 0x80|63, 0xFF, 0xFF, 0xFF)
+	}
+	for i, payload := range [][]byte{deep, {63}, {0x80 | 63}, {0xFF, 0, 0, 0}, nil} {
+		b := make([]byte, packets.HeaderSize, packets.MaxSize)
+		packets.PutHeader(b, false, false, 111, uint16(i+1), uint32(960*i), 5)
+		p := Packet{Raw: append(b, payload...)}
+		if !p.Header.Parse(p.Raw) {
+			t.Fatal("no header")
+		}
+		s.now += 20 * time.Millisecond
+		s.Forward(0, []Packet{p}, &s.out)
+		got := s.out.take()
+		if len(got) != 1 || !slices.Equal(got[0].payload, payload) || got[0].header.PayloadType != 100 {
+			t.Errorf("payload %d became %v", i, got)
+		}
+	}
+}

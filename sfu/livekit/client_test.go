@@ -75,7 +75,8 @@ type client struct {
 	mids     sync.Map // mid -> track SID
 	closed   chan struct{}
 	wants    chan *wire.MediaSectionsRequirement
-	size     int // of the payload of what it publishes, at least
+	size     int         // of the payload of what it publishes, at least
+	ssrc     webrtc.SSRC // of what it publishes, 0 for any
 }
 
 func newAPI(t *testing.T) *webrtc.API {
@@ -337,7 +338,11 @@ func (c *client) publish(kind string) (sid string) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	s, err := c.pub.AddTransceiverFromTrack(tr, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
+	init := webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly}
+	if c.ssrc != 0 {
+		init.SendEncodings = []webrtc.RTPEncodingParameters{{RTPCodingParameters: webrtc.RTPCodingParameters{SSRC: c.ssrc}}}
+	}
+	s, err := c.pub.AddTransceiverFromTrack(tr, init)
 	if err != nil {
 		c.t.Fatal(err)
 	}
