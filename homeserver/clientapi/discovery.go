@@ -3,6 +3,7 @@
 package clientapi
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"maps"
 	"strings"
@@ -42,6 +43,13 @@ func (a *API) routesDiscovery() {
 			return nil, signalling.NotFound("this server does not take part in federation")
 		}
 		return map[string]string{"m.server": a.Config.Federation}, nil
+	})
+	a.route("GET /.well-known/matrix/policy_server", Open, "requests", func(r *Request) (any, error) {
+		if a.Config.Federation == "" || a.Rooms == nil {
+			return nil, signalling.NotFound("this server does not take part in federation")
+		}
+		key, err := a.Rooms.PolicyKey(r.Context())
+		return map[string]map[string]string{"public_keys": {"ed25519": base64.RawStdEncoding.EncodeToString(key)}}, err
 	})
 	support := supportOf(a.Config.Contact)
 	a.route("GET /.well-known/matrix/support", Open, "", func(*Request) (any, error) {

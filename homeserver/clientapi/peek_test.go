@@ -4,14 +4,17 @@ package clientapi
 
 import (
 	"fmt"
+	"log/slog"
 	"net/url"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
+	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/homeserver/storage/storagetest"
+	"github.com/trunkboard/trunkboard/signalling"
 )
 
 // bodiesIn lists what messages in a chunk say.
@@ -96,7 +99,12 @@ func TestWhoeverLooksIntoAnOpenRoomSeesItAndWhatComes(t *testing.T) {
 func TestWhoeverRunsTheServerIsNamed(t *testing.T) {
 	st := storagetest.Open(t, storagetest.SQLiteURL(t))
 	newHome(t, st).do("GET", "/.well-known/matrix/support", "", nil).refused(404, "M_NOT_FOUND")
+	r, err := rooms.New(t.Context(), st, "test", signalling.SystemClock{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
 	h := newHome(t, st, func(_ *accounts.Config, d *Deps) {
+		d.Rooms = r
 		d.Config.Contact = []string{"help@example.org", "@admin:test", "https://example.org/help"}
 		d.Config.PublicURL, d.Config.Federation = "https://test", "test:443"
 	})
@@ -108,6 +116,9 @@ func TestWhoeverRunsTheServerIsNamed(t *testing.T) {
 	}
 	if h.do("GET", "/.well-known/matrix/server", "", nil).ok().str("m.server") != "test:443" {
 		t.Error("the server's address is another")
+	}
+	if one, two := h.do("GET", "/.well-known/matrix/policy_server", "", nil).ok(), h.do("GET", "/.well-known/matrix/policy_server", "", nil).ok(); len(one.body) != len(`{"public_keys":{"ed25519":""}}`)+43 || one.body != two.body {
+		t.Errorf("%s, then %s", one.body, two.body)
 	}
 	h.do("GET", "/.well-known/matrix/client", "", nil).ok()
 }

@@ -263,4 +263,5 @@ func TestDiscoveryTellsWhatIsServed(t *testing.T) {
 	bare := newHome(t, storagetest.Open(t, storagetest.SQLiteURL(t)))
 	bare.do("GET", "/.well-known/matrix/client", "", nil).refused(404, "M_NOT_FOUND")
 	bare.do("GET", "/.well-known/matrix/server", "", nil).refused(404, "M_NOT_FOUND")
+	bare.do("GET", "/.well-known/matrix/policy_server", "", nil).refused(404, "M_NOT_FOUND")
 }

@@ -171,6 +171,16 @@ func (e *Event) Sign(s Signer) (*Event, error) {
 	return Load(e.version, e.id, raw, e.redacted)
 }
 
+// WithSignature gives e with a signature that somebody else made; whether it is right is for VerifySignature. What is there under the same
+// name is replaced.
+func (e *Event) WithSignature(server, keyID string, sig []byte) (*Event, error) {
+	raw, err := addSignature(e.raw, Signer{Server: server, KeyID: keyID}, sig)
+	if err != nil {
+		return nil, err
+	}
+	return Load(e.version, e.id, raw, e.redacted)
+}
+
 // SignJSON signs an object for key publication and X-Matrix requests (appendices, "Signing JSON"). The answer is canonical; unsigned
 // is kept and not signed.
 func SignJSON(s Signer, raw []byte) ([]byte, error) {

@@ -47,7 +47,7 @@ type Deps struct {
 	Focus          *focus.Service // the way into our SFU; nil: there is none
 }
 
-// API serves /_matrix/federation and /_matrix/key. It must see the request as it came: what a server has signed is the path as it was
+// API serves /_matrix/federation, /_matrix/key and /_matrix/policy. It must see the request as it came: what a server has signed is the path as it was
 // sent.
 type API struct {
 	Deps
@@ -71,6 +71,8 @@ func New(d Deps) *API {
 		a.routesUsers,
 		a.routesMedia,
 		a.routesRTC,
+		a.routesThirdParty,
+		a.routesPolicy,
 	} {
 		routes()
 	}
@@ -79,7 +81,7 @@ func New(d Deps) *API {
 
 // Serves says whether a URL path belongs to the API.
 func Serves(path string) bool {
-	return strings.HasPrefix(path, "/_matrix/federation/") || strings.HasPrefix(path, "/_matrix/key/")
+	return strings.HasPrefix(path, "/_matrix/federation/") || strings.HasPrefix(path, "/_matrix/key/") || strings.HasPrefix(path, "/_matrix/policy/")
 }
 
 // ServeHTTP answers one request.

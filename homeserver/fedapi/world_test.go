@@ -3,6 +3,7 @@
 package fedapi
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -153,7 +154,7 @@ func (w *world) server(name string, more ...func(*Deps)) *server {
 			lie.ServeHTTP(rw, r)
 			return
 		}
-		s.api.ServeHTTP(rw, r)
+		recorded(s.api).ServeHTTP(rw, r)
 	}))
 	h.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{raw}, PrivateKey: certKey}}}
 	h.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
@@ -202,6 +203,18 @@ func (s *server) ask(to *server, method, path string, body any) (gjson.Result, e
 	}
 	out, err := s.fed.Client.Do(s.t.Context(), federation.Ask{Server: to.name, Method: method, Path: path, Body: raw, Limit: 64 << 20})
 	return gjson.ParseBytes(out), err
+}
+
+// plain asks a server over HTTP without a signature, as anybody may.
+func (s *server) plain(method, path string, body any) (int, gjson.Result) {
+	s.t.Helper()
+	raw, err := json.Marshal(body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	rec := httptest.NewRecorder()
+	recorded(s.api).ServeHTTP(rec, httptest.NewRequest(method, path, bytes.NewReader(raw)))
+	return rec.Code, gjson.ParseBytes(rec.Body.Bytes())
 }
 
 // refused asks for what must not be given.

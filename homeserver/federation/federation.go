@@ -15,6 +15,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -77,6 +78,7 @@ func New(d Deps) *Service {
 	s.lanes = newLanes(func(ctx context.Context, j *job) { j.results, j.failed = s.place(ctx, j.origin, j.room, j.events) })
 	s.Client = newClient(d, s.Permits)
 	s.Keys = newKeys(d, s.Client)
+	d.Rooms.UsePolicyServers(s.askPolicy)
 	return s
 }
 
@@ -109,6 +111,9 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// EDUTypes lists the types of EDUs that are taken.
+func (s *Service) EDUTypes() []string { return slices.Sorted(maps.Keys(s.edus)) }
 
 // Server is the name of this server.
 func (s *Service) Server() string { return s.server }

@@ -73,7 +73,7 @@ func (s *Service) AcceptMember(ctx context.Context, roomID string, e *event.Even
 	if m[e.ID()] == nil {
 		return nil, ErrNoRoom
 	}
-	out := &Accepted{Event: e, Partial: partial && membership == "join"}
+	out := &Accepted{Event: m[e.ID()].Event, Partial: partial && membership == "join"}
 	if membership == "knock" {
 		return out, nil
 	}

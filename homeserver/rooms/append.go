@@ -55,7 +55,7 @@ type Committed struct {
 
 const maxExtremities = 10 // prev_events of an event we build
 
-// Append adds events to a room, all or none, in order. It returns their ids after the commit. A state event that changes nothing
+// Append adds events to a room, all or none (one by one where the room has a policy server), in order. It returns their ids after the commit. A state event that changes nothing
 // gives the id of the one that is there. Errors: ErrNoRoom, M_FORBIDDEN, M_BAD_JSON, M_TOO_LARGE.
 func (s *Service) Append(ctx context.Context, roomID string, drafts ...Draft) ([]string, error) {
 	if len(drafts) != 1 || drafts[0].TxnID == "" {
@@ -86,6 +86,13 @@ func (s *Service) append(ctx context.Context, roomID string, drafts []Draft) ([]
 			if !errors.Is(err, storage.ErrNotFound) {
 				return nil, err
 			}
+		}
+		p, err := r.policyAt(ctx, r.Head())
+		if err != nil {
+			return nil, err
+		}
+		if p != nil && slices.ContainsFunc(drafts, func(d Draft) bool { return d.Type != policyType || d.StateKey == nil || *d.StateKey != "" }) {
+			return s.appendRecommended(ctx, r, p, drafts)
 		}
 		ids, err := r.append(ctx, drafts)
 		if (errors.Is(err, errStale) || errors.Is(err, storage.ErrConflict)) && s.again(ctx, try) {
@@ -192,53 +199,13 @@ func (r *Room) build(ctx context.Context, drafts []Draft, done chan error) (ids 
 
 // plan builds one event on head and works out what it does.
 func (r *Room) plan(ctx context.Context, head *Head, d Draft) (p planned, same string, err error) {
-	if d.StateKey != nil && d.Sticky == 0 { // what sticks anew is not the same again
-		if cur, err := r.State(ctx, head, d.Type, *d.StateKey); err != nil {
-			return p, "", err
-		} else if cur != nil && cur.Sender() == d.Sender && sameJSON(cur.Content(), d.Content) {
-			return p, cur.ID(), nil
-		}
+	e, same, err := r.drafted(ctx, head, d, &p)
+	if err != nil || same != "" {
+		return p, same, err
 	}
 	ext := head.ext
 	if len(ext) > maxExtremities {
 		ext = ext[len(ext)-maxExtremities:]
-	}
-	prev, depth := tips(head)
-	ts := d.TS
-	if ts.IsZero() {
-		ts = r.s.clock.Now()
-	}
-	state := headState{ctx, r, head}
-	if d.Type == "m.room.power_levels" && r.Version.CreatorsRule() {
-		if err := r.spares(ctx, head, d.Content); err != nil {
-			return p, "", err
-		}
-	}
-	e, err := event.Build(r.Version, event.Proto{RoomID: r.ID, Sender: d.Sender, Type: d.Type, StateKey: d.StateKey, Content: d.Content, Redacts: d.Redacts, Sticky: d.Sticky}, prev, depth+1, state, r.s.signer, ts)
-	if err != nil {
-		return p, "", err
-	}
-	if err := event.Authorise(e, state); err != nil {
-		return p, "", err
-	}
-	if d.Type == "m.room.member" && e.Membership() == "join" {
-		if err := r.guestMayJoin(ctx, head, d.Sender); err != nil {
-			return p, "", err
-		}
-	}
-	if d.Type == "m.room.member" && e.Membership() == "invite" {
-		if err := r.s.MayInvite(ctx, *d.StateKey, d.Sender); err != nil {
-			return p, "", err
-		}
-	}
-	if d.Type == "m.room.redaction" {
-		known := false
-		if p.redact, known, err = r.redaction(ctx, e, state, true); !known && fits(e.Redacts()) && e.Redacts() != "" && (len(head.members.servers) > 1 || r.holes.Load() > 0) {
-			err, p.early = nil, e.Redacts() // another server may have it; it is redacted when it comes
-		}
-		if err != nil {
-			return p, "", err
-		}
 	}
 	nid, err := r.nid(ctx, 0)
 	if err != nil {
@@ -251,6 +218,61 @@ func (r *Room) plan(ctx context.Context, head *Head, d Draft) (p planned, same s
 	p.stored = &Stored{Event: e, NID: nid, Status: status, StateBefore: head.StateGroup(), StateAfter: head.StateGroup(), Device: d.Device, TxnID: d.TxnID, StickyUntil: stickyUntil(e, r.s.clock.Now())}
 	err = r.advance(ctx, &p, head, []Extremity{{NID: nid, ID: e.ID(), Depth: e.Depth()}}, ext)
 	return p, "", err
+}
+
+// draft builds an event on head that the room allows; same is the id of the event that says it already.
+func (r *Room) draft(ctx context.Context, head *Head, d Draft) (e *event.Event, same string, err error) {
+	p := planned{} // what its redaction does is worked out when it goes into the room
+	return r.drafted(ctx, head, d, &p)
+}
+
+// drafted is draft, and notes in p what a redaction does.
+func (r *Room) drafted(ctx context.Context, head *Head, d Draft, p *planned) (e *event.Event, same string, err error) {
+	if d.StateKey != nil && d.Sticky == 0 { // what sticks anew is not the same again
+		if cur, err := r.State(ctx, head, d.Type, *d.StateKey); err != nil {
+			return nil, "", err
+		} else if cur != nil && cur.Sender() == d.Sender && sameJSON(cur.Content(), d.Content) {
+			return nil, cur.ID(), nil
+		}
+	}
+	prev, depth := tips(head)
+	ts := d.TS
+	if ts.IsZero() {
+		ts = r.s.clock.Now()
+	}
+	state := headState{ctx, r, head}
+	if d.Type == "m.room.power_levels" && r.Version.CreatorsRule() {
+		if err := r.spares(ctx, head, d.Content); err != nil {
+			return nil, "", err
+		}
+	}
+	e, err = event.Build(r.Version, event.Proto{RoomID: r.ID, Sender: d.Sender, Type: d.Type, StateKey: d.StateKey, Content: d.Content, Redacts: d.Redacts, Sticky: d.Sticky}, prev, depth+1, state, r.s.signer, ts)
+	if err != nil {
+		return nil, "", err
+	}
+	if err := event.Authorise(e, state); err != nil {
+		return nil, "", err
+	}
+	if d.Type == "m.room.member" && e.Membership() == "join" {
+		if err := r.guestMayJoin(ctx, head, d.Sender); err != nil {
+			return nil, "", err
+		}
+	}
+	if d.Type == "m.room.member" && e.Membership() == "invite" {
+		if err := r.s.MayInvite(ctx, *d.StateKey, d.Sender); err != nil {
+			return nil, "", err
+		}
+	}
+	if d.Type == "m.room.redaction" {
+		known := false
+		if p.redact, known, err = r.redaction(ctx, e, state, true); !known && fits(e.Redacts()) && e.Redacts() != "" && (len(head.members.servers) > 1 || r.holes.Load() > 0) {
+			err, p.early = nil, e.Redacts() // another server may have it; it is redacted when it comes
+		}
+		if err != nil {
+			return nil, "", err
+		}
+	}
+	return e, "", nil
 }
 
 // spares checks that power levels leave out the creators, who stand above them (room version 12): the rules would refuse the event, but

@@ -44,6 +44,8 @@ func (s *Service) Insert(ctx context.Context, roomID string, events []*event.Eve
 type entry struct {
 	relay bool                // they came to us alone: the other servers hear of them from us
 	given map[string][]string // by event id: the state before it, where it does not follow from its prev_events
+	own   *Draft              // what the one event was made of; the room's policy server has signed it
+	soft  map[string]bool     // by event id: what the room's policy server does not recommend; filled in by insertAll
 }
 
 func (s *Service) insertAll(ctx context.Context, roomID string, events []*event.Event, how entry) ([]storage.Status, error) {
@@ -51,6 +53,11 @@ func (s *Service) insertAll(ctx context.Context, roomID string, events []*event.
 		r, err := s.Room(ctx, roomID)
 		if err != nil {
 			return nil, err
+		}
+		if how.own == nil {
+			if events, how.soft, err = s.screen(ctx, r, events); err != nil {
+				return nil, err
+			}
 		}
 		done := make(chan error, 1)
 		st, queued, err := r.insert(ctx, events, how, done)
@@ -69,7 +76,7 @@ func (s *Service) insertAll(ctx context.Context, roomID string, events []*event.
 		if err != nil {
 			return nil, err
 		}
-		if len(r.Head().ext) > maxExtremities {
+		if len(r.Head().ext) > maxExtremities && how.own == nil {
 			s.merge(ctx, r)
 		}
 		return st, nil
@@ -304,6 +311,9 @@ func (b *batch) add(e *event.Event, old *Stored) (status storage.Status, err err
 			}
 		}
 	}
+	if status == storage.StatusOK && b.how.soft[e.ID()] {
+		status = storage.StatusSoftFailed
+	}
 	if status == storage.StatusOK && e.Type() == DummyType && !e.IsState() {
 		status = storage.StatusHidden
 	}
@@ -314,6 +324,9 @@ func (b *batch) add(e *event.Event, old *Stored) (status storage.Status, err err
 		return 0, err
 	}
 	p.stored = &Stored{Event: e, NID: nid, Status: status, StateBefore: before.id, StateAfter: before.id, StickyUntil: stickyUntil(e, r.s.clock.Now())}
+	if own := b.how.own; own != nil {
+		p.stored.Device, p.stored.TxnID = own.Device, own.TxnID
+	}
 	if e.IsState() && status != storage.StatusRejected {
 		parent, err := r.s.group(b.ctx, before.id)
 		if err != nil {

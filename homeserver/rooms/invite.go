@@ -59,6 +59,15 @@ func (s *Service) MakeInvite(ctx context.Context, roomID, sender, target, reason
 	if err := event.Authorise(e, state); err != nil {
 		return nil, err
 	}
+	p, err := r.policyAt(ctx, head)
+	if err != nil {
+		return nil, err
+	}
+	if p != nil {
+		if e, err = s.recommended(ctx, r, p, e); err != nil {
+			return nil, err
+		}
+	}
 	out := &Invite{Event: e, Version: r.Version}
 	out.Stripped, err = r.Stripped(ctx, sender)
 	return out, err

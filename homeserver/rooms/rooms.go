@@ -54,6 +54,8 @@ type Service struct {
 	erased    func(user string) int64                              // nil: nobody is
 	created   atomic.Int64                                         // newest createTime, in milliseconds
 	version   event.Version
+	askPolicy AskPolicy // nil: nobody can be asked
+	policyKey atomic.Pointer[ed25519.PrivateKey]
 
 	mu      sync.Mutex
 	rooms   map[string]*Room
@@ -235,8 +237,10 @@ type Room struct {
 	holes       atomic.Int64                        // how many gaps there are
 	partial     atomic.Pointer[storage.PartialRoom] // joined without its whole state
 
-	acl      atomic.Pointer[acl]
-	poisoned atomic.Bool // given up: what is queued fails, whoever comes finds the room again
+	acl          atomic.Pointer[acl]
+	policy       atomic.Pointer[policy]
+	policySilent atomic.Int64 // milliseconds since 1970 until which its policy server is not asked about events from outside
+	poisoned     atomic.Bool  // given up: what is queued fails, whoever comes finds the room again
 
 	head *headPointer // outlives the room: whoever holds one that was given up sees where its successor stands
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/tidwall/gjson"
 
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
@@ -123,6 +124,15 @@ func TestHostile(t *testing.T) {
 			}
 		})
 	})
+}
+
+// TestEveryEDUOfTheSpecificationIsTaken: the six of the server-server API v1.19, and the name of one from before it was there.
+func TestEveryEDUOfTheSpecificationIsTaken(t *testing.T) {
+	h := open(t, storagetest.Open(t, storagetest.SQLiteURL(t)))
+	want := []string{"m.device_list_update", "m.direct_to_device", "m.presence", "m.receipt", "m.signing_key_update", "m.typing", "org.matrix.signing_key_update"}
+	if d := cmp.Diff(want, h.fed.EDUTypes()); d != "" {
+		t.Error(d)
+	}
 }
 
 // TestAServerThatTheRoomShutsOutIsNotHeardThereEither: server ACLs hold for EDUs (server-server API, "Server Access Control Lists").
