@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-import { useEffect, useState, type FormEvent } from 'react';
+import { useEffect, useState } from 'react';
 import { localPart, parseUser, serverPart } from '../matrix/names.ts';
 import { openRoom, toast, useApp } from '../store.ts';
 import { Avatar } from '../ui/Avatar.tsx';
-import { Dialog } from '../ui/Dialog.tsx';
+import { FormDialog, Refusal } from '../ui/FormDialog.tsx';
 import { useConnection } from './context.ts';
 
 interface Found {
@@ -49,78 +49,58 @@ async function exists(client: ReturnType<typeof useConnection>['client'], userId
   }
 }
 
-function failure(error: unknown): string {
-  return error instanceof Error ? error.message.replace(/^MatrixError: /, '') : 'That did not work.';
+/** The user id that somebody typed, of `ownId`'s server if they named none. */
+function userNamed(text: string, ownId: string): string {
+  const userId = parseUser(text, serverPart(ownId));
+  if (!userId) throw new Refusal('That does not look like a user name.');
+  return userId;
 }
 
 export function NewChatDialog({ onClose }: { onClose: () => void }) {
   const connection = useConnection();
   const [input, setInput] = useState('');
-  const [error, setError] = useState('');
-  const [busy, setBusy] = useState(false);
   const found = useDirectory(input);
 
-  const start = async (userId: string | null) => {
-    if (!userId) return setError('That does not look like a user name.');
-    if (userId === connection.userId) return setError('That is you. Who else would you like to talk to?');
-    setBusy(true);
-    setError('');
-    try {
-      if (!(await exists(connection.client, userId))) {
-        setError(`There is nobody called ${userId}.`);
-        setBusy(false);
-        return;
-      }
-      openRoom(await connection.startChat(userId));
-      onClose();
-    } catch (problem) {
-      setError(failure(problem));
-      setBusy(false);
-    }
+  const start = async (userId: string) => {
+    if (userId === connection.userId) throw new Refusal('That is you. Who else would you like to talk to?');
+    if (!(await exists(connection.client, userId))) throw new Refusal(`There is nobody called ${userId}.`);
+    openRoom(await connection.startChat(userId));
   };
 
   return (
-    <Dialog title="New chat" onClose={onClose} testid="new-chat-dialog">
-      <form
-        onSubmit={(e: FormEvent) => {
-          e.preventDefault();
-          void start(parseUser(input, serverPart(connection.userId)));
-        }}
-      >
-        <label className="field">
-          <span>Who would you like to talk to?</span>
-          <input autoFocus data-testid="new-chat-input" autoCapitalize="none" autoCorrect="off" spellCheck={false} placeholder="ann or @ann:example.org" value={input} onChange={(e) => setInput(e.target.value)} />
-        </label>
-        {found.length > 0 && (
-          <ul className="people" aria-label="People found">
-            {found.map((p) => (
-              <li key={p.user_id}>
-                <button type="button" className="person" disabled={busy} onClick={() => void start(p.user_id)}>
-                  <Avatar id={p.user_id} name={p.display_name ?? localPart(p.user_id)} size="s" />
-                  <span>
-                    <strong>{p.display_name ?? localPart(p.user_id)}</strong>
-                    <small>{p.user_id}</small>
-                  </span>
-                </button>
-              </li>
-            ))}
-          </ul>
-        )}
-        {error && (
-          <p className="callout callout-problem" role="alert">
-            {error}
-          </p>
-        )}
-        <footer className="dialog-foot">
-          <button type="button" className="button" onClick={onClose}>
-            Cancel
-          </button>
-          <button type="submit" className="button button-primary" disabled={busy || !input.trim()} data-testid="new-chat-submit">
-            Start chat
-          </button>
-        </footer>
-      </form>
-    </Dialog>
+    <FormDialog
+      title="New chat"
+      testid="new-chat-dialog"
+      action="Start chat"
+      actionTestid="new-chat-submit"
+      ready={input.trim() !== ''}
+      onSubmit={async () => start(userNamed(input, connection.userId))}
+      onClose={onClose}
+    >
+      {(busy, perform) => (
+        <>
+          <label className="field">
+            <span>Who would you like to talk to?</span>
+            <input autoFocus data-testid="new-chat-input" autoCapitalize="none" autoCorrect="off" spellCheck={false} placeholder="ann or @ann:example.org" value={input} onChange={(e) => setInput(e.target.value)} />
+          </label>
+          {found.length > 0 && (
+            <ul className="people" aria-label="People found">
+              {found.map((p) => (
+                <li key={p.user_id}>
+                  <button type="button" className="person" disabled={busy} onClick={() => perform(() => start(p.user_id))}>
+                    <Avatar id={p.user_id} name={p.display_name ?? localPart(p.user_id)} size="s" />
+                    <span>
+                      <strong>{p.display_name ?? localPart(p.user_id)}</strong>
+                      <small>{p.user_id}</small>
+                    </span>
+                  </button>
+                </li>
+              ))}
+            </ul>
+          )}
+        </>
+      )}
+    </FormDialog>
   );
 }
 
@@ -129,143 +109,68 @@ export function NewRoomDialog({ onClose }: { onClose: () => void }) {
   const [name, setName] = useState('');
   const [guests, setGuests] = useState('');
   const [encrypted, setEncrypted] = useState(connection.canEncrypt);
-  const [error, setError] = useState('');
-  const [busy, setBusy] = useState(false);
 
-  const submit = async (event: FormEvent) => {
-    event.preventDefault();
+  const make = async () => {
     const server = serverPart(connection.userId);
-    const names = guests.split(/[\s,]+/).filter(Boolean);
-    const users = names.map((g) => parseUser(g, server));
-    const wrong = users.indexOf(null);
-    if (wrong >= 0) return setError(`“${names[wrong]}” does not look like a user name.`);
-    setBusy(true);
-    try {
-      openRoom(await connection.createRoom(name.trim(), users as string[], encrypted));
-      onClose();
-    } catch (problem) {
-      setError(failure(problem));
-      setBusy(false);
-    }
+    const users = guests
+      .split(/[\s,]+/)
+      .filter(Boolean)
+      .map((guest) => {
+        const userId = parseUser(guest, server);
+        if (!userId) throw new Refusal(`“${guest}” does not look like a user name.`);
+        return userId;
+      });
+    openRoom(await connection.createRoom(name.trim(), users, encrypted));
   };
 
   return (
-    <Dialog title="New room" onClose={onClose} testid="new-room-dialog">
-      <form onSubmit={submit}>
-        <label className="field">
-          <span>Name</span>
-          <input autoFocus data-testid="new-room-name" value={name} onChange={(e) => setName(e.target.value)} placeholder="Design team" />
-        </label>
-        <label className="field">
-          <span>Invite</span>
-          <input data-testid="new-room-invite" value={guests} onChange={(e) => setGuests(e.target.value)} placeholder="ann, ben (you can add more later)" autoCapitalize="none" spellCheck={false} />
-        </label>
-        <label className="check">
-          <input type="checkbox" data-testid="new-room-encrypted" checked={encrypted} disabled={!connection.canEncrypt} onChange={(e) => setEncrypted(e.target.checked)} />
-          <span>
-            End-to-end encrypted
-            <small>Only its members can read it. This cannot be turned off later.</small>
-          </span>
-        </label>
-        {error && (
-          <p className="callout callout-problem" role="alert">
-            {error}
-          </p>
-        )}
-        <footer className="dialog-foot">
-          <button type="button" className="button" onClick={onClose}>
-            Cancel
-          </button>
-          <button type="submit" className="button button-primary" disabled={busy || !name.trim()} data-testid="new-room-submit">
-            Make room
-          </button>
-        </footer>
-      </form>
-    </Dialog>
+    <FormDialog title="New room" testid="new-room-dialog" action="Make room" actionTestid="new-room-submit" ready={name.trim() !== ''} onSubmit={make} onClose={onClose}>
+      <label className="field">
+        <span>Name</span>
+        <input autoFocus data-testid="new-room-name" value={name} onChange={(e) => setName(e.target.value)} placeholder="Design team" />
+      </label>
+      <label className="field">
+        <span>Invite</span>
+        <input data-testid="new-room-invite" value={guests} onChange={(e) => setGuests(e.target.value)} placeholder="ann, ben (you can add more later)" autoCapitalize="none" spellCheck={false} />
+      </label>
+      <label className="check">
+        <input type="checkbox" data-testid="new-room-encrypted" checked={encrypted} disabled={!connection.canEncrypt} onChange={(e) => setEncrypted(e.target.checked)} />
+        <span>
+          End-to-end encrypted
+          <small>Only its members can read it. This cannot be turned off later.</small>
+        </span>
+      </label>
+    </FormDialog>
   );
 }
 
 export function InviteDialog({ roomId, onClose }: { roomId: string; onClose: () => void }) {
   const connection = useConnection();
   const [input, setInput] = useState('');
-  const [error, setError] = useState('');
-  const [busy, setBusy] = useState(false);
-  const submit = async (event: FormEvent) => {
-    event.preventDefault();
-    const userId = parseUser(input, serverPart(connection.userId));
-    if (!userId) return setError('That does not look like a user name.');
-    setBusy(true);
-    try {
-      await connection.client.invite(roomId, userId);
-      toast(`${localPart(userId)} is invited.`);
-      onClose();
-    } catch (problem) {
-      setError(failure(problem));
-      setBusy(false);
-    }
+  const invite = async () => {
+    const userId = userNamed(input, connection.userId);
+    await connection.client.invite(roomId, userId);
+    toast(`${localPart(userId)} is invited.`);
   };
   return (
-    <Dialog title="Invite somebody" onClose={onClose} testid="invite-dialog">
-      <form onSubmit={submit}>
-        <label className="field">
-          <span>User name</span>
-          <input autoFocus data-testid="invite-input" value={input} onChange={(e) => setInput(e.target.value)} placeholder="ann or @ann:example.org" autoCapitalize="none" spellCheck={false} />
-        </label>
-        {error && (
-          <p className="callout callout-problem" role="alert">
-            {error}
-          </p>
-        )}
-        <footer className="dialog-foot">
-          <button type="button" className="button" onClick={onClose}>
-            Cancel
-          </button>
-          <button type="submit" className="button button-primary" disabled={busy || !input.trim()} data-testid="invite-submit">
-            Invite
-          </button>
-        </footer>
-      </form>
-    </Dialog>
+    <FormDialog title="Invite somebody" testid="invite-dialog" action="Invite" actionTestid="invite-submit" ready={input.trim() !== ''} onSubmit={invite} onClose={onClose}>
+      <label className="field">
+        <span>User name</span>
+        <input autoFocus data-testid="invite-input" value={input} onChange={(e) => setInput(e.target.value)} placeholder="ann or @ann:example.org" autoCapitalize="none" spellCheck={false} />
+      </label>
+    </FormDialog>
   );
 }
 
 export function NameDialog({ onClose }: { onClose: () => void }) {
   const connection = useConnection();
   const [name, setName] = useState(useApp.getState().ownName);
-  const [error, setError] = useState('');
-  const [busy, setBusy] = useState(false);
-  const submit = async (event: FormEvent) => {
-    event.preventDefault();
-    setBusy(true);
-    try {
-      await connection.rename(name.trim());
-      onClose();
-    } catch (problem) {
-      setError(failure(problem));
-      setBusy(false);
-    }
-  };
   return (
-    <Dialog title="Your name" onClose={onClose} testid="name-dialog">
-      <form onSubmit={submit}>
-        <label className="field">
-          <span>What others call you</span>
-          <input autoFocus data-testid="name-input" autoComplete="name" value={name} onChange={(e) => setName(e.target.value)} placeholder={localPart(connection.userId)} />
-        </label>
-        {error && (
-          <p className="callout callout-problem" role="alert">
-            {error}
-          </p>
-        )}
-        <footer className="dialog-foot">
-          <button type="button" className="button" onClick={onClose}>
-            Cancel
-          </button>
-          <button type="submit" className="button button-primary" disabled={busy} data-testid="name-submit">
-            Save
-          </button>
-        </footer>
-      </form>
-    </Dialog>
+    <FormDialog title="Your name" testid="name-dialog" action="Save" actionTestid="name-submit" ready onSubmit={() => connection.rename(name.trim())} onClose={onClose}>
+      <label className="field">
+        <span>What others call you</span>
+        <input autoFocus data-testid="name-input" autoComplete="name" value={name} onChange={(e) => setName(e.target.value)} placeholder={localPart(connection.userId)} />
+      </label>
+    </FormDialog>
   );
 }
