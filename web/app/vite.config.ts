@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import { defineConfig } from 'vitest/config';
 import react from '@vitejs/plugin-react';
+import { segmenter } from './segmenter.build.ts';
 import { externalApi } from './external-api.ts';
 
 // During development the homeserver runs beside Vite; in production the binary serves both.
 const homeserver = process.env.TRUNKBOARD_URL ?? 'http://localhost:8008';
 
 export default defineConfig({
-  plugins: [react(), externalApi()],
+  plugins: [react(), segmenter(), externalApi()],
   server: { proxy: { '/_matrix': homeserver, '/_trunkboard': homeserver, '/_synapse': homeserver } },
   build: {
     outDir: '../dist',

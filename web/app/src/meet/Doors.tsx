@@ -26,6 +26,38 @@ function Door({ icon, title, testid, children }: { icon: IconName; title: string
   );
 }
 
+/** Letters that cannot be taken for each other, in groups that can be said over a telephone. */
+export function suggestion(): string {
+  const letters = 'abcdefghjkmnpqrstuvwxyz';
+  const drawn = [...crypto.getRandomValues(new Uint8Array(11))].map((n) => letters[n % letters.length]).join('');
+  return `${drawn.slice(0, 4)}-${drawn.slice(4, 8)}-${drawn.slice(8)}`;
+}
+
+/** The page without a meeting's name in its address. */
+export function Start() {
+  const w = useWords();
+  const [name, setName] = useState(suggestion);
+  return (
+    <Door icon="video" title={w.startTitle} testid="meet-start">
+      <p>{w.startText}</p>
+      <form
+        onSubmit={(e) => {
+          e.preventDefault();
+          if (name.trim()) location.assign(`/meet/${encodeURIComponent(name.trim())}`);
+        }}
+      >
+        <label className="field">
+          {w.startName}
+          <input value={name} maxLength={100} autoComplete="off" spellCheck={false} data-testid="start-name" onChange={(e) => setName(e.target.value)} />
+        </label>
+        <button className="button button-primary button-wide" type="submit" disabled={!name.trim()} data-testid="start-go">
+          {w.startGo}
+        </button>
+      </form>
+    </Door>
+  );
+}
+
 export function PasswordDoor() {
   const meeting = useMeeting();
   const w = useWords();

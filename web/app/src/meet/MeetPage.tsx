@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { lazy, Suspense, useEffect, useMemo, useState } from 'react';
-import { Ending, KeyDoor, Lobby, PasswordDoor } from './Doors.tsx';
+import { Ending, KeyDoor, Lobby, PasswordDoor, Start } from './Doors.tsx';
 import type { Meeting } from './meeting.ts';
 import { remember, remembered } from './options.ts';
 import { PreJoin } from './PreJoin.tsx';
@@ -45,6 +45,7 @@ function Phases() {
   const phase = useMeet((s) => s.phase);
   const name = useMeet((s) => s.name);
   const subject = useMeet((s) => s.subject);
+  const roomId = useMeet((s) => s.options.roomId);
   const theme = useMeet((s) => s.options.theme);
   const needsKey = useMeet((s) => s.e2ee === 'key');
   const prejoin = useMeet((s) => s.options.prejoin);
@@ -53,6 +54,7 @@ function Phases() {
   useEffect(() => {
     document.title = `${subject || name || w.meeting} – Trunkboard`;
   }, [subject, name, w]);
+  if (phase === 'prejoin' && name === '' && !roomId) return <Start />;
   switch (phase) {
     case 'in':
       break;

@@ -54,7 +54,7 @@ export function Toolbar({ people, openPeople, openDialog, pip }: Props) {
   const canShare = typeof navigator.mediaDevices?.getDisplayMedia === 'function';
 
   return (
-    <footer className="meet-bar" role="toolbar" aria-label={w.toolbar} data-testid="toolbar">
+    <footer className="meet-bar" aria-label={w.toolbar} data-testid="toolbar">
       <div className="meet-bar-side">
         {!embedded && shown('invite') && <Round wide icon="invite" label={w.invite} onClick={press('invite', () => openDialog('invite'))} testid="bar-invite" />}
         {shown('security') && <Round wide icon="shield" label={w.security} onClick={press('security', () => openDialog('security'))} />}

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/** Between an upright phone picture and a wide one: tiles may be cut that far. */
-const TALLEST = 3 / 4;
+/** Cameras are wide: tiles are cut no further than this, but on upright screens, where a face still fits into 3:4. */
 const WIDEST = 16 / 9;
+const tallest = (width: number, height: number) => (width > height ? 5 / 4 : 3 / 4);
 
 export interface Arrangement {
   columns: number;
@@ -21,7 +21,7 @@ export function arrange(n: number, width: number, height: number, gap: number): 
     let h = (height - gap * (rows - 1)) / rows;
     if (w <= 0 || h <= 0) continue;
     if (w / h > WIDEST) w = h * WIDEST;
-    if (w / h < TALLEST) h = w / TALLEST;
+    if (w / h < tallest(width, height)) h = w / tallest(width, height);
     if (w * h > best.width * best.height) best = { columns, rows, width: Math.floor(w), height: Math.floor(h) };
   }
   return best;

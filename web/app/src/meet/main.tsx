@@ -37,11 +37,12 @@ function tabMemory(): Pick<Storage, 'getItem' | 'setItem' | 'removeItem'> {
 
 async function open(): Promise<void> {
   const url = new URL(location.href);
-  const options = { ...optionsOf(location), ...optionsOfLink(url) };
+  // A plain link brings nobody into a meeting by itself, whatever Jitsi's settings in it say: camera and microphone wait for a click.
+  const options = { ...optionsOf(location), ...optionsOfLink(url), ...(window === window.parent ? { prejoin: true } : {}) };
   // Who looks at the address bar, or at the history, finds no token there.
   history.replaceState(history.state, '', withoutSecrets(url));
   let language = startLanguage(options.language);
-  let key = keyOf(location.hash);
+  let key = keyOf(url.hash);
   const stored = session();
   const keeper = stored && new TokenKeeper(stored);
   const apis = new Map<string, MeetApi>();

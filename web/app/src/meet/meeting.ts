@@ -118,9 +118,9 @@ export class Meeting implements MeetingControl {
   }
 
   /** Says something for a few seconds, or until it is dismissed if it offers something. */
-  notice(text: string, tone: Notice['tone'] = 'info', action?: Notice['action']): void {
+  notice(text: string, tone: Notice['tone'] = 'info', action?: Notice['action'], chat = false): void {
     const id = ++this.counter;
-    this.tell({ notices: [...this.current.notices.slice(-3), { id, text, tone, action }] });
+    this.tell({ notices: [...this.current.notices.slice(-3), { id, text, tone, action, chat }] });
     if (!action) setTimeout(() => this.dismiss(id), NOTICE_MS);
   }
 
@@ -341,8 +341,8 @@ export class Meeting implements MeetingControl {
   private hear(event: MeetingEvent): void {
     const w = this.around.words();
     const { me, people } = this.current;
-    if (event.type === 'came' && people.length <= 20) this.notice(w.cameTo(event.person.name));
-    if (event.type === 'went' && people.length <= 20) this.notice(w.wentFrom(event.person.name));
+    if (event.type === 'came' && people.length <= 10) this.notice(w.cameTo(event.person.name));
+    if (event.type === 'went' && people.length <= 10) this.notice(w.wentFrom(event.person.name));
     if (event.type === 'hand' && event.raised && event.id !== me?.id) this.notice(w.handUp(this.nameOf(event.id)));
     if (event.type === 'sharing' && event.id !== me?.id) this.turnToScreens(event.on);
     if (event.type === 'role' && event.id === me?.id) {
@@ -468,7 +468,7 @@ export class Meeting implements MeetingControl {
     const { from, name, text, at, own } = message;
     this.emit({ type: 'message', from, name, text, at, own, private: message.private });
     if (news) {
-      this.notice(this.around.words().newMessage(name, text.length > 120 ? `${text.slice(0, 120)} …` : text));
+      this.notice(this.around.words().newMessage(name, text.length > 120 ? `${text.slice(0, 120)} …` : text), 'info', undefined, true);
       this.emit({ type: 'chat', open: false, unread: unread + 1 });
     }
   }
@@ -694,7 +694,7 @@ export class Meeting implements MeetingControl {
 
   openChat(open: boolean): void {
     if (open === this.current.chatOpen) return;
-    this.tell({ chatOpen: open, unread: open ? 0 : this.current.unread });
+    this.tell({ chatOpen: open, unread: open ? 0 : this.current.unread, notices: open ? this.current.notices.filter((n) => !n.chat) : this.current.notices });
     this.emit({ type: 'chat', open, unread: this.current.unread });
   }
 

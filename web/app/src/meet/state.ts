@@ -29,6 +29,8 @@ export interface Notice {
   tone: 'info' | 'problem';
   /** Offers to do something about it. */
   action?: { label: string; do: () => void };
+  /** A message of the chat, which is not told twice. */
+  chat: boolean;
 }
 
 export interface Reaction {

@@ -3,7 +3,11 @@
 
 const en = {
   meeting: 'Meeting',
-  untitled: 'Meeting',
+  // Without a name
+  startTitle: 'Meet by a link',
+  startText: 'Name the meeting, or keep the suggestion. Whoever opens its link can come.',
+  startName: 'Name of the meeting',
+  startGo: 'Go to the meeting',
   // Before joining
   yourName: 'Your name',
   namePlaceholder: 'How others see you',
@@ -220,7 +224,10 @@ export type Words = typeof en;
 
 const de: Words = {
   meeting: 'Besprechung',
-  untitled: 'Besprechung',
+  startTitle: 'Treffen per Link',
+  startText: 'Gib der Besprechung einen Namen oder behalte den Vorschlag. Wer den Link öffnet, kann kommen.',
+  startName: 'Name der Besprechung',
+  startGo: 'Zur Besprechung',
   yourName: 'Dein Name',
   namePlaceholder: 'So sehen dich die anderen',
   nameNeeded: 'Bitte sag, wer du bist.',
