@@ -5,6 +5,7 @@ package event
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	gmsl "github.com/matrix-org/gomatrixserverlib"
 	"github.com/matrix-org/gomatrixserverlib/spec"
+	"github.com/tidwall/gjson"
 
 	"github.com/trunkboard/trunkboard/signalling"
 )
@@ -167,6 +169,14 @@ func TestASecondSignatureStandsBesideTheFirst(t *testing.T) {
 			if err := both.VerifySignature(s.Server, s.KeyID, s.Key.Public().(ed25519.PublicKey)); err != nil {
 				t.Errorf("v%s: %v", v, err)
 			}
+		}
+		// One that was made elsewhere, and is brought by itself.
+		sig, err := base64.RawStdEncoding.DecodeString(gjson.GetBytes(both.JSON(), "signatures.other.ed25519:a_test").Str)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if added, err := e.WithSignature(other.Server, other.KeyID, sig); err != nil || string(added.JSON()) != string(both.JSON()) || added.ID() != e.ID() {
+			t.Errorf("v%s: %s, %v", v, added.JSON(), err)
 		}
 		if err := both.VerifySignature("example.org", "ed25519:a_test", other.Key.Public().(ed25519.PublicKey)); err == nil {
 			t.Errorf("v%s: the wrong key verifies", v)

@@ -97,6 +97,21 @@ func TestEveryEventOfARoomWithAPolicyServerIsShownToItFirst(t *testing.T) {
 			if out := p.here.send(p.third, e.JSON()); out[e.ID()].Get("error").Str != "" || !p.third.has(p.room, e.ID()) || !p.signedBy(p.get(p.third, e.ID()), p.ps) || p.asked.Load() != 1 {
 				t.Errorf("asked %d times: %v", p.asked.Load(), out)
 			}
+			// Of the policy server's own users: signed by it twice, with two keys.
+			catchUp(t, p.here, p.ps, p.room)
+			ids, err := p.ps.rooms.Append(t.Context(), p.room, rooms.Draft{Sender: judge, Type: "m.room.message", Content: json.RawMessage(`{"body":"order!"}`)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			theirs := p.get(p.ps, ids[0])
+			if n := len(theirs.Signatures()["policy.test"]); n != 2 {
+				t.Errorf("%d signatures", n)
+			}
+			for _, to := range []*server{p.here, p.third} {
+				if out := p.ps.send(to, theirs.JSON()); out[ids[0]].Get("error").Str != "" || !to.has(p.room, ids[0]) || p.asked.Load() != 1 {
+					t.Errorf("%s: asked %d times, %v", to.name, p.asked.Load(), out)
+				}
+			}
 			// State, a redaction, a transaction id, an event that is there already.
 			d := rooms.Draft{Sender: alice, Type: "m.room.topic", StateKey: new(string), Content: json.RawMessage(`{"topic":"x"}`)}
 			topic := p.append(d)

@@ -146,10 +146,9 @@ func (k *Keys) VerifyEvent(ctx context.Context, server string, e *event.Event) e
 		return !strict || at <= r.ValidUntil
 	}
 	ids := e.Signatures()[server]
-	if len(ids) == 0 {
-		return unauthorised("event %s is not signed by %s", e.ID(), server)
-	}
-	var last error
+	var last error = unauthorised("event %s is not signed by %s", e.ID(), server)
+	// The signature of a policy server is made with a key that its room names, not with one of the server's.
+	ids = slices.DeleteFunc(ids, func(id string) bool { return id == policyKeyID })
 	for i, id := range ids {
 		if i == maxHeaders {
 			break
