@@ -142,7 +142,7 @@ func (s *Server) begin(a *allocation, links []*relay.Relay, near relay.Socket) e
 	a.id, a.started = s.sessions, s.cfg.Clock.Now()
 	s.total++
 	a.realm.total++
-	a.session.Limit(u.bandwidth, a.realm.bandwidth, s.bandwidth)
+	a.session.Limit(relay.NewBandwidth(a.realm.SessionBandwidth), u.bandwidth, a.realm.bandwidth, s.bandwidth)
 	s.counts.allocated.Add(1)
 	if a.table != nil {
 		a.table.Put(a.client, a.session)

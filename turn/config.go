@@ -79,8 +79,8 @@ type Config struct {
 	// TotalQuota is how many allocations the server may have at once. Default 8000; negative means no limit but the ports.
 	TotalQuota int
 	// UserBandwidth and Bandwidth are how many payload bytes a second one user, and everybody together, may relay, both directions
-	// together; what is beyond is dropped. Default 0: no limit.
-	UserBandwidth, Bandwidth int64
+	// together; what is beyond is dropped. Default 0: no limit. SessionBandwidth is the same for each allocation.
+	UserBandwidth, Bandwidth, SessionBandwidth int64
 	// MaxPeers is how many permissions, and how many channels, one allocation may have. Default 256.
 	MaxPeers int
 	// MaxConnections is how many TCP and TLS connections may be open, MaxConnectionsPerSource from one IPv4 address or IPv6 /64.

@@ -20,8 +20,8 @@ type Realm struct {
 	Origins []string
 	// UserQuota and TotalQuota are numbers of allocations, of one user and of the whole realm; negative means no limit.
 	UserQuota, TotalQuota int
-	// UserBandwidth and Bandwidth are payload bytes a second, both directions together; 0 means no limit of the realm's own.
-	UserBandwidth, Bandwidth int64
+	// UserBandwidth, Bandwidth and SessionBandwidth are payload bytes a second, both directions together; 0 means no limit of the realm's own.
+	UserBandwidth, Bandwidth, SessionBandwidth int64
 }
 
 // realm is a Realm at work.
@@ -34,12 +34,13 @@ type realm struct {
 
 // newRealms makes the server's own realm and the others.
 func newRealms(c Config) (own *realm, byName, byOrigin map[string]*realm) {
-	own = &realm{Realm: Realm{Name: c.Realm, UserQuota: c.UserQuota, TotalQuota: -1, UserBandwidth: c.UserBandwidth}, first: true}
+	own = &realm{Realm: Realm{Name: c.Realm, UserQuota: c.UserQuota, TotalQuota: -1, UserBandwidth: c.UserBandwidth, SessionBandwidth: c.SessionBandwidth}, first: true}
 	byName, byOrigin = map[string]*realm{c.Realm: own}, make(map[string]*realm)
 	for _, r := range c.Realms {
 		or(&r.UserQuota, c.UserQuota)
 		or(&r.TotalQuota, -1)
 		or(&r.UserBandwidth, c.UserBandwidth)
+		or(&r.SessionBandwidth, c.SessionBandwidth)
 		x := &realm{Realm: r, bandwidth: relay.NewBandwidth(r.Bandwidth)}
 		byName[r.Name] = x
 		for _, o := range r.Origins {

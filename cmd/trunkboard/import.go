@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/google/renameio/v2"
@@ -163,16 +165,64 @@ func (c *importCoturn) database(found *coturn.Import) ([]storage.TURNUser, error
 		}
 		found.Settings["turn.relay.allow"] = allow
 	}
-	for _, o := range db.Origins {
-		left("origin "+o.Origin, "one realm is served, "+realm)
+	options, _ := found.Settings["turn.options"].([]string)
+	for _, r := range coturnRealms(db, realm, found.Settings, &options, left) {
+		options = append(options, r)
 	}
-	for _, o := range db.Options {
-		left("option "+o.Name+" of realm "+o.Realm, "quotas are set for all realms, with turn.max_allocations and turn.max_allocations_per_user")
+	if len(options) > 0 {
+		found.Settings["turn.options"] = options
 	}
 	if db.OAuth > 0 {
 		left(fmt.Sprintf("%d OAuth keys", db.OAuth), "make new ones with the server that issues tokens")
 	}
 	return users, nil
+}
+
+// coturnRealms says the realms of coturn's database as turn.options has them. Those of the one realm that is everybody's become settings.
+func coturnRealms(db turndb.Contents, own string, settings map[string]any, options *[]string, left func(text, why string)) (out []string) {
+	words := make(map[string][]string) // by realm
+	for _, o := range db.Origins {
+		switch {
+		case o.Realm == own: // whoever comes from elsewhere is led there too
+		case strings.ContainsAny(o.Origin, " \t") || o.Origin == "":
+			left("origin "+o.Origin, "spaces in its name")
+		default:
+			words[o.Realm] = append(words[o.Realm], "origin="+o.Origin)
+		}
+	}
+	for _, o := range db.Options {
+		n, err := strconv.ParseInt(o.Value, 10, 40)
+		name := map[string]string{"max-bps": "session_bandwidth", "total-quota": "allocations", "user-quota": "user_allocations"}[o.Name]
+		switch {
+		case err != nil || n < 0 || name == "":
+			left("option "+o.Name+" of realm "+o.Realm, "is not known, or no number")
+		case n == 0: // no limit
+		case o.Realm != own:
+			if name == "session_bandwidth" {
+				n *= 2 // both directions together
+			}
+			words[o.Realm] = append(words[o.Realm], fmt.Sprintf("%s=%d", name, n))
+		case name == "session_bandwidth":
+			*options = append(*options, fmt.Sprintf("session_bandwidth %d", 2*n))
+		case name == "allocations":
+			settings["turn.max_allocations"] = int(n)
+		default:
+			settings["turn.max_allocations_per_user"] = int(n)
+		}
+	}
+	for _, u := range db.Users { // a realm that only has users is one too
+		if u.Realm != "" && u.Realm != own && words[u.Realm] == nil {
+			words[u.Realm] = []string{}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(words)) {
+		if strings.ContainsAny(name, " \t") || name == "" {
+			left("realm "+name, "spaces in its name")
+			continue
+		}
+		out = append(out, strings.Join(append([]string{"realm", name}, words[name]...), " "))
+	}
+	return out
 }
 
 // render nests dotted keys.

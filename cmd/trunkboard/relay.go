@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -16,6 +17,7 @@ import (
 	"github.com/trunkboard/trunkboard/configs"
 	"github.com/trunkboard/trunkboard/signalling"
 	"github.com/trunkboard/trunkboard/turn"
+	"github.com/trunkboard/trunkboard/turn/status"
 )
 
 // Credentials that other programs make with the shared secret may live a day, as they do elsewhere.
@@ -48,14 +50,25 @@ func (a *App) openRelay() error {
 		return err
 	}
 	cfg := a.relayConfig()
-	stunServer, err := relayOptions(&cfg, c.Options)
+	more, err := relayOptions(&cfg, c.Options)
 	if err != nil {
 		return err
 	}
-	if stunServer != "" {
-		if cfg.Relays, err = findExternal(cfg.Relays, stunServer, a.log); err != nil {
+	if more.stunServer != "" {
+		if cfg.Relays, err = findExternal(cfg.Relays, more.stunServer, a.log); err != nil {
 			return err
 		}
+	}
+	if more.status {
+		if a.cfg.Redis.URL == "" {
+			return errors.New("turn.options: status: set redis.url, the Redis that shall be told")
+		}
+		told, err := status.NewRedis(a.cfg.Redis.URL, a.log.With("part", "turn"))
+		if err != nil {
+			return fmt.Errorf("redis.url: %w", err)
+		}
+		cfg.Notify = told.Notify
+		a.running = append(a.running, component{name: "relay status", run: told.Run, close: told.Close}) // after the relay, whose last sessions it tells
 	}
 	server, err := turn.New(cfg, creds, a.log.With("part", "turn"), a.meters.registry)
 	if err != nil {

@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	pion "github.com/pion/turn/v5"
+
+	"github.com/trunkboard/trunkboard/signalling/redistest"
 )
 
 // allocate makes an allocation over conn with credentials of a's own; release gives it back.
@@ -146,5 +148,37 @@ func TestClientsAreToldWhereTheRelayIs(t *testing.T) {
 	}
 	if without, _ := start(t, testConfig(t), "homeserver"); without.relay != nil || without.Addr("turn.listen") != "" {
 		t.Error("the relay runs although --only leaves it out")
+	}
+}
+
+func TestTheRelayTellsRedisOfItsSessions(t *testing.T) {
+	server := redistest.Start(t)
+	a, stop := start(t, testConfig(t, "turn.relay.addresses=127.0.0.1", "redis.url="+server.URL(), "turn.options=status"), "turn")
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	release, err := allocate(t, a, conn, a.Addr("turn.listen"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := func() string { return server.Do("EVAL", "return #redis.call('keys', 'turn/realm/*/status')", "0") }
+	await := func(want string) {
+		t.Helper()
+		for deadline := time.Now().Add(time.Minute); keys() != want; time.Sleep(10 * time.Millisecond) { // another program's memory
+			if time.Now().After(deadline) {
+				t.Fatalf("%s keys, want %s", keys(), want)
+			}
+		}
+	}
+	await(":1")
+	release()
+	await(":0")
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	cfg := testConfig(t, "turn.options=status")
+	if _, err := New(cfg, testLog(t), "turn"); err == nil || !strings.Contains(err.Error(), "redis.url") {
+		t.Errorf("without a Redis: %v", err)
 	}
 }

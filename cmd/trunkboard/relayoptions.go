@@ -16,19 +16,28 @@ import (
 )
 
 // relayOptions reads turn.options into the relay's configuration: what few installations need, each a name and its values, with spaces
-// between. The names and meanings are in configs/trunkboard.yaml. It gives the STUN server to ask for the external address, if there is one.
-func relayOptions(cfg *turn.Config, options []string) (stunServer string, err error) {
+// between. The names and meanings are in configs/trunkboard.yaml. What is not the relay's own it gives back.
+func relayOptions(cfg *turn.Config, options []string) (more beside, err error) {
 	for _, o := range options {
 		words := strings.Fields(o)
-		if len(words) == 2 && words[0] == "external" {
-			stunServer = words[1]
-			continue
-		}
-		if err := relayOption(cfg, words); err != nil {
-			return "", fmt.Errorf("turn.options: %q: %w", o, err)
+		switch {
+		case len(words) == 2 && words[0] == "external":
+			more.stunServer = words[1]
+		case len(words) == 1 && words[0] == "status":
+			more.status = true
+		default:
+			if err := relayOption(cfg, words); err != nil {
+				return beside{}, fmt.Errorf("turn.options: %q: %w", o, err)
+			}
 		}
 	}
-	return stunServer, nil
+	return more, nil
+}
+
+// beside is what options say of the relay's surroundings.
+type beside struct {
+	stunServer string // to ask for the external address; empty: none
+	status     bool   // the Redis of redis.url is told of sessions
 }
 
 func relayOption(cfg *turn.Config, words []string) error {
@@ -56,6 +65,8 @@ func relayOption(cfg *turn.Config, words []string) error {
 		return errors.Join(want(1, 1), bandwidth(values, &cfg.Bandwidth))
 	case "user_bandwidth":
 		return errors.Join(want(1, 1), bandwidth(values, &cfg.UserBandwidth))
+	case "session_bandwidth":
+		return errors.Join(want(1, 1), bandwidth(values, &cfg.SessionBandwidth))
 	case "oauth":
 		if err := want(2, 2); err != nil {
 			return err
@@ -76,7 +87,7 @@ func relayOption(cfg *turn.Config, words []string) error {
 		cfg.Realms = append(cfg.Realms, r)
 		return nil
 	}
-	return errors.New("no such option; there are external, tcp_relays, discovery, alternate, proxy, bandwidth, user_bandwidth, oauth, realm")
+	return errors.New("no such option; there are external, tcp_relays, discovery, alternate, proxy, bandwidth, user_bandwidth, session_bandwidth, oauth, realm, status")
 }
 
 // oauthKeys reads the keys shared with an authorisation server: a file, for they are secrets, of lines of a kid and its key in base64.
@@ -122,8 +133,10 @@ func realmOption(r *turn.Realm, text string) (err error) {
 		err = bandwidth([]string{value}, &r.Bandwidth)
 	case "user_bandwidth":
 		err = bandwidth([]string{value}, &r.UserBandwidth)
+	case "session_bandwidth":
+		err = bandwidth([]string{value}, &r.SessionBandwidth)
 	default:
-		err = fmt.Errorf("%q: a realm has origin, allocations, user_allocations, bandwidth, user_bandwidth", name)
+		err = fmt.Errorf("%q: a realm has origin, allocations, user_allocations, bandwidth, user_bandwidth, session_bandwidth", name)
 	}
 	return err
 }

@@ -68,7 +68,7 @@ var owners = []owner{
 	{"github.com/jackc/pgx/...", []string{"homeserver/storage/..."}, "SQL is written in one place"},
 	{"modernc.org/sqlite/...", []string{"homeserver/storage/..."}, "SQL is written in one place"},
 	{"github.com/pressly/goose/...", []string{"homeserver/storage/..."}, "SQL is written in one place"},
-	{"github.com/redis/go-redis/...", []string{"signalling/session", "signalling/presence", "signalling/bus"}, "shared stores have one face"},
+	{"github.com/redis/go-redis/...", []string{"signalling/session", "signalling/presence", "signalling/bus", "turn/status"}, "shared stores have one face, and the relay tells one of its sessions"},
 	{"github.com/matrix-org/gomatrixserverlib/...", nil, "a second opinion in tests only"},
 	{"maunium.net/go/mautrix/...", nil, "for tests and load clients only"},
 	{"github.com/pion/webrtc/...", []string{"sfu/transport/..."}, "one part of the SFU names pion"},

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -90,6 +91,8 @@ type parser struct {
 	externalLine     line
 	realm            string
 	verbose          bool
+	options          []string // turn.options
+	alternates       []string
 }
 
 func (p *parser) leave(l line, why string) {
@@ -114,29 +117,32 @@ var needless = map[string]string{
 	"fingerprint": "", "no-multicast-peers": "", "no-cli": "", "no-tlsv1": "", "no-tlsv1_1": "", "simple-log": "", "new-log-timestamp": "", "no-stdout-log": "",
 	"daemon": "", "no-software-attribute": "", "stale-nonce": "", "keep-address-family": "", "dh2066": "", "dh1066": "", "dh566": "", "no-rfc5780": "",
 	"no-stun-backward-compatibility": "", "response-origin-only-with-rfc5780": "", "f": "", "n": "", "relay-threads": "", "cpus": "", "multiplex-peer": "",
-	"udp-gso": "", "udp-recvmmsg": "", "check-origin-consistency": "", "no-dtls": "", "no-sslv2": "", "no-sslv3": "", "log-min-level": "",
+	"udp-gso": "", "udp-recvmmsg": "", "mobility": "", "no-tcp-relay": "", "check-origin-consistency": "", "no-dtls": "", "no-sslv2": "", "no-sslv3": "", "log-min-level": "",
 }
 
 // elsewhere are lines for which there is another way.
 var elsewhere = map[string]string{
-	"log-file":      "logs go to standard error; the systemd unit or the shell sends them on",
-	"syslog":        "logs go to standard error, which journald keeps",
-	"pidfile":       "the process stays in the foreground; systemd knows it",
-	"proc-user":     "systemd's User= says who runs it",
-	"proc-group":    "systemd's Group= says who runs it",
-	"cli-ip":        "there is no telnet interface; sessions are in the log and in the metrics",
-	"cli-port":      "there is no telnet interface; sessions are in the log and in the metrics",
-	"cli-password":  "there is no telnet interface; sessions are in the log and in the metrics",
-	"web-admin":     "there is no web interface for TURN alone",
-	"prometheus":    "metrics are always on, at listen.metrics",
-	"cipher-list":   "Go's TLS picks its ciphers itself, and well",
-	"dh-file":       "Go's TLS uses elliptic curves only",
-	"ec-curve-name": "Go's TLS picks its curves itself",
-	"mysql-userdb":  "users are imported from SQLite only; export them with turnadmin -l, or point psql at them",
-	"psql-userdb":   "users are imported from SQLite only; export them with turnadmin -l",
-	"mongo-userdb":  "users are imported from SQLite only; export them with turnadmin -l",
-	"redis-userdb":  "users are imported from SQLite only; export them with turnadmin -l",
-	"no-auth":       "a relay without authentication is everybody's relay; there is no such mode here",
+	"log-file":             "logs go to standard error; the systemd unit or the shell sends them on",
+	"syslog":               "logs go to standard error, which journald keeps",
+	"pidfile":              "the process stays in the foreground; systemd knows it",
+	"proc-user":            "systemd's User= says who runs it",
+	"proc-group":           "systemd's Group= says who runs it",
+	"cli-ip":               "there is no telnet interface; trunkboard turn sessions lists them, trunkboard turn end ends them",
+	"cli-port":             "there is no telnet interface; trunkboard turn sessions lists them, trunkboard turn end ends them",
+	"cli-password":         "there is no telnet interface; trunkboard turn sessions lists them, trunkboard turn end ends them",
+	"web-admin":            "there is no web interface for TURN alone",
+	"prometheus":           "metrics are always on, at listen.metrics",
+	"cipher-list":          "Go's TLS picks its ciphers itself, and well",
+	"dh-file":              "Go's TLS uses elliptic curves only",
+	"ec-curve-name":        "Go's TLS picks its curves itself",
+	"mysql-userdb":         "users are imported from SQLite only; export them with turnadmin -l, or point psql at them",
+	"psql-userdb":          "users are imported from SQLite only; export them with turnadmin -l",
+	"mongo-userdb":         "users are imported from SQLite only; export them with turnadmin -l",
+	"redis-userdb":         "users are imported from SQLite only; export them with turnadmin -l",
+	"tcp-proxy-port":       "name the proxy's address instead: turn.options: [proxy ADDRESS/32], and let it connect to a port of turn.listen",
+	"tls-alternate-server": "turn.options: [alternate ADDRESS:PORT] is for all transports; clients over TLS are told the same servers",
+	"oauth":                "tokens take turn.options: [oauth SERVER-NAME FILE-OF-KEYS]",
+	"no-auth":              "a relay without authentication is everybody's relay; there is no such mode here",
 }
 
 func (p *parser) take(l line) {
@@ -191,11 +197,16 @@ var meanings = map[string]func(*parser, line){
 	"allow-loopback-peers": func(p *parser, l line) {
 		p.allow = append(p.allow, "127.0.0.0/8", "::1/128")
 	},
-	"max-bps":      unlimited,
-	"bps-capacity": unlimited,
-	"verbose":      func(p *parser, l line) { p.verbose = true },
-	"v":            func(p *parser, l line) { p.verbose = true },
-	"V":            func(p *parser, l line) { p.verbose = true },
+	"max-bps":          bytesASecond("session_bandwidth"),
+	"s":                bytesASecond("session_bandwidth"),
+	"bps-capacity":     bytesASecond("bandwidth"),
+	"B":                bytesASecond("bandwidth"),
+	"alternate-server": (*parser).alternate,
+	"redis-statsdb":    (*parser).status,
+	"O":                (*parser).status,
+	"verbose":          func(p *parser, l line) { p.verbose = true },
+	"v":                func(p *parser, l line) { p.verbose = true },
+	"V":                func(p *parser, l line) { p.verbose = true },
 }
 
 func (p *parser) set(key string, value any) {
@@ -216,11 +227,58 @@ func number(key string, low, high int) func(*parser, line) {
 	}
 }
 
-// unlimited is a line whose 0 is what is so here.
-func unlimited(p *parser, l line) {
-	if l.value != "0" {
-		p.leave(l, "bandwidth is not limited for each user")
+// bytesASecond reads a bandwidth, which coturn counts for each direction by itself and we for both together. 0 is what is so here.
+func bytesASecond(option string) func(*parser, line) {
+	return func(p *parser, l line) {
+		n, err := strconv.ParseUint(l.value, 10, 40)
+		switch {
+		case err != nil:
+			p.leave(l, "is no number of bytes a second")
+		case n > 0:
+			p.options = append(p.options, fmt.Sprintf("%s %d", option, 2*n))
+		}
 	}
+}
+
+// alternate reads ADDRESS[:PORT], to which clients are sent.
+func (p *parser) alternate(l line) {
+	to, err := netip.ParseAddrPort(l.value)
+	if err != nil {
+		var a netip.Addr
+		a, err = netip.ParseAddr(strings.Trim(l.value, "[]"))
+		to = netip.AddrPortFrom(a, 3478)
+	}
+	if err != nil {
+		p.leave(l, "want an address, with or without a port")
+		return
+	}
+	p.alternates = append(p.alternates, to.String())
+}
+
+// status reads the words of a connection to Redis, such as "ip=127.0.0.1 dbname=2 password=turn connect_timeout=30".
+func (p *parser) status(l line) {
+	at := url.URL{Scheme: "redis", Host: "127.0.0.1:6379", Path: "/0"}
+	host, port := "127.0.0.1", "6379"
+	for _, word := range strings.Fields(l.value) {
+		name, value, _ := strings.Cut(word, "=")
+		switch name {
+		case "ip", "host", "addr":
+			host = value
+		case "port":
+			port = value
+		case "dbname", "db":
+			at.Path = "/" + value
+		case "password":
+			at.User = url.UserPassword("", value)
+		case "connect_timeout":
+		default:
+			p.leave(l, "its word "+name+" is not known; set redis.url, and turn.options: [status]")
+			return
+		}
+	}
+	at.Host = net.JoinHostPort(host, port)
+	p.set("redis.url", at.String())
+	p.options = append(p.options, "status")
 }
 
 func (p *parser) address(l line, list *[]netip.Addr) {
@@ -339,6 +397,12 @@ func (p *parser) finish() Import {
 	}
 	if p.verbose {
 		p.set("log.level", "debug")
+	}
+	if len(p.alternates) > 0 {
+		p.options = append(p.options, "alternate "+strings.Join(p.alternates, " "))
+	}
+	if len(p.options) > 0 {
+		p.set("turn.options", p.options)
 	}
 	return p.Import
 }

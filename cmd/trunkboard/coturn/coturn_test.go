@@ -36,6 +36,12 @@ userdb=turndb
 cert=certs/full.pem
 pkey=/keys/key.pem
 max-bps=0
+bps-capacity=1000000
+max-bps=64000
+alternate-server=203.0.113.9
+alternate-server=[2001:db8::9]:3479
+redis-statsdb="ip=10.0.0.6 dbname=2 password=p:w connect_timeout=30"
+mobility
 `), "/etc")
 	if err != nil {
 		t.Fatal(err)
@@ -46,6 +52,8 @@ max-bps=0
 			"turn.relay.addresses": []string{"10.0.0.5=203.0.113.7", "2001:db8::5"}, "turn.relay.min_port": 50000, "turn.relay.max_port": 50100,
 			"turn.secret": "north=1", "turn.old_secrets": []string{"south"}, "turn.users": true, "turn.realm": "example.org", "turn.max_allocations": 100,
 			"turn.relay.allow": []string{"10.1.2.3/32"}, "tls.mode": "files", "tls.certificate": "/etc/certs/full.pem", "tls.key": "/keys/key.pem",
+			"redis.url":    "redis://:p%3Aw@10.0.0.6:6379/2",
+			"turn.options": []string{"bandwidth 2000000", "session_bandwidth 128000", "status", "alternate 203.0.113.9:3478 [2001:db8::9]:3479"},
 		},
 		Users:  []User{{Name: "alice", Password: "wonder:land"}, {Name: "bob", Key: []byte(strings.Repeat("\x11", 16))}},
 		UserDB: "/etc/turndb",
@@ -56,7 +64,7 @@ max-bps=0
 }
 
 func TestEachLineThatHasNoCounterpartIsNamed(t *testing.T) {
-	got, err := Parse(strings.NewReader("mobility-of-the-future\nno-auth\ncli-password=qwerty\nuser=nobody\ndenied-peer-ip=8.8.8.8\nexternal-ip=203.0.113.7\nmax-port=99999\nmax-bps=1000\nlistening-ip=eth0\n"), "")
+	got, err := Parse(strings.NewReader("mobility-of-the-future\nno-auth\ncli-password=qwerty\nuser=nobody\ndenied-peer-ip=8.8.8.8\nexternal-ip=203.0.113.7\nmax-port=99999\nmax-bps=fast\nlistening-ip=eth0\ntcp-proxy-port=5555\nalternate-server=host\nredis-statsdb=qwerty=1\n"), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +79,7 @@ func TestEachLineThatHasNoCounterpartIsNamed(t *testing.T) {
 		lines = append(lines, l.Line)
 	}
 	slices.Sort(lines)
-	if diff := cmp.Diff([]int{1, 2, 3, 4, 5, 6, 7, 8, 9}, lines); diff != "" {
+	if diff := cmp.Diff([]int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, lines); diff != "" {
 		t.Error(diff)
 	}
 }
