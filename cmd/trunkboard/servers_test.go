@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -97,7 +98,7 @@ func (p *person) members(room string) map[string]string {
 // until syncs until found says so.
 func (p *person) until(what string, found func(gjson.Result) bool) gjson.Result {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(p.t.Context(), 60*time.Second)
 	defer cancel()
 	for ctx.Err() == nil {
 		path := "/_matrix/client/v3/sync?timeout=2000"
@@ -156,6 +157,20 @@ func TestUsersOfTwoServersMeetInRooms(t *testing.T) {
 		back := bob.must("GET", roomPath(room, "/messages?dir=b&limit=50"), nil)
 		if !strings.Contains(back.Raw, first) || !strings.Contains(back.Raw, `"type":"m.room.create"`) {
 			t.Errorf("bob sees no history: %s", back.Raw)
+		}
+		bea := n.person(two, "bea").in(t)
+		late := alice.must("POST", "/_matrix/client/v3/createRoom", map[string]any{"preset": "public_chat"}).Get("room_id").Str
+		first = alice.must("PUT", roomPath(late, "/send/m.room.message/before"), map[string]string{"msgtype": "m.text", "body": "before bea came"}).Get("event_id").Str
+		said := alice.must("GET", roomPath(late, "/event/"+url.PathEscape(first)), nil).Get("origin_server_ts").Int()
+		bea.must("POST", "/_matrix/client/v3/join/"+url.PathEscape(late)+"?via=one.test", map[string]any{})
+		for _, dir := range []string{"f", "b"} { // nobody on her server has read that far back
+			at := "/_matrix/client/v1/rooms/" + url.PathEscape(late) + "/timestamp_to_event?dir=" + dir + "&ts=" + strconv.FormatInt(said, 10)
+			if found := bea.must("GET", at, nil); found.Get("event_id").Str != first {
+				t.Errorf("%s from %d: %s, want %s", dir, said, found.Raw, first)
+			}
+		}
+		if c := bea.must("GET", roomPath(late, "/context/"+url.PathEscape(first)+"?limit=4"), nil); c.Get("event.content.body").Str != "before bea came" || len(c.Get("events_before").Array()) == 0 {
+			t.Errorf("around it bea sees %s", c.Raw)
 		}
 		alice.must("POST", roomPath(room, "/kick"), map[string]string{"user_id": bob.id})
 		bob.until("the end", func(s gjson.Result) bool { return s.Get("rooms.leave." + escaped(room)).Exists() })

@@ -154,6 +154,9 @@ func (a *API) resolve(r *Request, id string) (roomID string, via []string, err e
 // maxBackfills is how often one page asks other servers for more history.
 const maxBackfills = 3
 
+// maxReach is how often a search for a time does.
+const maxReach = 10
+
 // recall cuts a chunk of history, the newest event first, where there is a hole in it, and has the hole filled. It says whether the
 // rest of the chunk is to be read again.
 func (a *API) recall(r *Request, room *rooms.Room, chunk []*rooms.Stored) (cut []*rooms.Stored, again bool) {
@@ -169,4 +172,34 @@ func (a *API) recall(r *Request, room *rooms.Room, chunk []*rooms.Stored) (cut [
 		return chunk, false
 	}
 	return chunk[:slices.Index(chunk, at)+1], true
+}
+
+// reach has the history around a time fetched from other servers where it is missing here: where the next event that is known has a hole
+// before it ("GET /timestamp_to_event": a server that cannot find the event asks others, and brings it in). That is done a few times; what
+// lies deeper is not found.
+func (a *API) reach(r *Request, room *rooms.Room, ts int64) error {
+	for range maxReach {
+		if a.Servers == nil {
+			return nil
+		}
+		next, err := room.EventAt(r.Context(), ts, false)
+		if err != nil {
+			if signalling.AsError(err).Code == "M_NOT_FOUND" {
+				return nil // nothing came after it: the newest events are all here
+			}
+			return err
+		}
+		at, missing := room.Holes(next)
+		if at == nil {
+			return nil
+		}
+		n, err := a.Servers.Backfill(r.Context(), room, missing)
+		if err != nil {
+			a.Log.Info("history could not be had from other servers", "room", room.ID, "err", err)
+		}
+		if n == 0 {
+			return nil
+		}
+	}
+	return nil
 }

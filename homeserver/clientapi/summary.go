@@ -60,6 +60,9 @@ func (a *API) eventAt(r *Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := a.reach(r, room, ts); err != nil {
+		return nil, err
+	}
 	e, err := room.EventAt(r.Context(), ts, dir == "b")
 	if err != nil {
 		return nil, err
