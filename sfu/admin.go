@@ -135,7 +135,7 @@ func (p *Participant) Silence(sid string) (TrackInfo, error) {
 		return TrackInfo{}, ErrNoTrack
 	}
 	if !t.info.Muted {
-		t.info.Muted = true
+		t.info.Muted, t.silenced = true, time.Now()
 		p.observer.Tell(Silenced{sid})
 		p.changed()
 	}

@@ -238,6 +238,7 @@ func (p *Participant) Publish(info TrackInfo) error {
 	p.order = append(p.order, t)
 	p.observer.Tell(Published{t.info})
 	if held {
+		t.silenced = time.Now()
 		p.observer.Tell(Silenced{info.SID})
 	}
 	p.publishing.match(t)
@@ -301,10 +302,11 @@ func (p *Participant) Mute(sid string, muted bool) error {
 		return nil
 	}
 	if !muted && slices.Contains(p.profile.Permissions.Held, t.info.Source) {
+		t.silenced = time.Now()
 		p.observer.Tell(Silenced{sid})
 		return ErrForbidden
 	}
-	t.info.Muted = muted
+	t.info.Muted, t.silenced = muted, time.Time{}
 	p.changed()
 	return nil
 }

@@ -252,19 +252,32 @@ func (r *Room) tick(due agenda, out *transport.Batch) time.Duration {
 // hear tells who speaks.
 func (r *Room) hear() {
 	var now []speakers.Speaker
+	var defiant []*Track
 	for _, p := range r.order {
 		best := speakers.Speaker{ID: p.sid}
 		for _, t := range p.tracks {
 			if t.source == nil || t.source.Video() {
 				continue
 			}
-			if level, speaking := t.meter.Look(); speaking && level > best.Level && !t.info.Muted {
+			switch level, speaking := t.meter.Look(); {
+			case !speaking:
+			case t.info.Muted:
+				if !t.silenced.IsZero() && time.Since(t.silenced) > defiance {
+					defiant = append(defiant, t)
+				}
+			case level > best.Level:
 				best.Level, best.Active = level, true
 			}
 		}
 		if best.Active {
 			now = append(now, best)
 		}
+	}
+	for _, t := range defiant {
+		p := t.publisher
+		p.drop(t)
+		p.observer.Tell(Unpublished{t.info.SID})
+		p.changed()
 	}
 	if changed := r.board.Change(now); len(changed) > 0 {
 		for _, p := range r.order {

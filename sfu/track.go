@@ -20,10 +20,15 @@ type Track struct {
 	source    *forward.Source // nil while it is pending
 	codec     sdp.Codec       // as negotiated with the publisher
 	meter     speakers.Meter
+	silenced  time.Time // when the server muted it; zero once its publisher has unmuted it
 
 	told    int       // the highest layer the publisher was told to send
 	lowered time.Time // since when less is wanted
 }
+
+// defiance is how long a publisher may be heard on a track that the server has muted, before he loses the track: a client that obeys
+// needs a round trip.
+const defiance = 3 * time.Second
 
 // dynacastPause is how long a layer is sent on after nobody wants it: a subscriber who only resizes a window is soon back.
 const dynacastPause = 5 * time.Second

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -27,8 +28,11 @@ import (
 var _ meetings.Media = (*conference)(nil)
 
 // Describe implements meetings.Media.
-func (c *conference) Describe(room, metadata string) error {
-	r, err := c.engine.Room(room, true)
+func (c *conference) Describe(room, metadata string, create bool) error {
+	r, err := c.engine.Room(room, create)
+	if !create && errors.Is(err, sfu.ErrNoRoom) {
+		return nil
+	}
 	if err != nil {
 		return signalling.Refuse(http.StatusServiceUnavailable, "M_UNKNOWN", "there is no room for another meeting now").Because(err)
 	}

@@ -189,6 +189,16 @@ func TestWhatChangesInTheRoomChangesTheMeeting(t *testing.T) {
 		if again := comes(t, bob, "m", nil); again.status != 403 {
 			t.Errorf("%d %+v", again.status, again.entry)
 		}
+		dan := comes(t, guest(t, a), "m", nil).talks()
+		ann.must("POST", room+"/kick", map[string]any{"user_id": dan.UserID})
+		dan.until("gone", func() bool { return dan.leave != nil })
+		for end := time.Now().Add(time.Minute); ; { // the sessions end a moment later
+			if v := comes(t, guest(t, a), "m", map[string]any{"session": dan.Session}).in(); v.UserID != dan.UserID {
+				break
+			} else if time.Now().After(end) {
+				t.Fatal("the session of whoever was thrown out is good still")
+			}
+		}
 		// Hosts with an account stay hosts; who comes first when they are away is none.
 		hers.must("POST", meetPath("m", "leave"), map[string]any{"session": hers.Session})
 		hers.until("gone", func() bool { return hers.leave != nil })

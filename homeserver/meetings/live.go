@@ -24,6 +24,7 @@ type live struct {
 	expected map[string]*person       // has a token, has not come yet; by identity
 	gone     map[string]*person       // was there; by identity
 	waiting  map[string]*person       // in the lobby; by user
+	ousted   map[string]bool          // users who were thrown out, and whose sessions are to end
 	polls    map[chan struct{}]string // who waits for an answer, by user
 	started  time.Time                // when somebody was there first
 	dirty    bool                     // what everybody sees is to be told anew
@@ -50,7 +51,7 @@ func (s *Service) live(roomID string) *live {
 	l := s.lives[roomID]
 	if l == nil {
 		l = &live{
-			present: map[string]*person{}, expected: map[string]*person{}, gone: map[string]*person{}, waiting: map[string]*person{},
+			present: map[string]*person{}, expected: map[string]*person{}, gone: map[string]*person{}, waiting: map[string]*person{}, ousted: map[string]bool{},
 			polls: map[chan struct{}]string{}, visits: map[string]storage.MeetingVisit{}, unsaved: map[string]bool{},
 		}
 		s.lives[roomID] = l
@@ -60,7 +61,7 @@ func (s *Service) live(roomID string) *live {
 
 // idle says that nobody has to do with a meeting any more.
 func (l *live) idle() bool {
-	return len(l.present)+len(l.expected)+len(l.gone)+len(l.waiting)+len(l.polls)+len(l.unsaved) == 0 && l.record == 0
+	return len(l.present)+len(l.expected)+len(l.gone)+len(l.waiting)+len(l.polls)+len(l.unsaved)+len(l.ousted) == 0 && l.record == 0
 }
 
 func (s *Service) nudge() {
@@ -178,6 +179,16 @@ func (s *Service) Observe(_ int64, notes []storage.Note) {
 			continue
 		}
 		for _, ch := range c.Changes {
+			// Who is thrown out in a Matrix client does not come back with the session that he has.
+			if k := ch.Key; k.Type == "m.room.member" && k.StateKey != c.Stored.Sender() {
+				if now := c.Head.Membership(k.StateKey); now == "leave" || now == "ban" {
+					s.mu.Lock()
+					if l := s.lives[c.Room.ID]; l != nil {
+						l.ousted[k.StateKey] = true
+					}
+					s.mu.Unlock()
+				}
+			}
 			switch ch.Key.Type {
 			case "m.room.member", "m.room.power_levels", "m.room.join_rules", "m.room.name":
 			default:
@@ -262,6 +273,7 @@ func (s *Service) describe(ctx context.Context, roomID string) error {
 		}
 	}
 	l.titled(state.Subject)
+	somebody := len(l.present)+len(l.expected) > 0
 	s.mu.Unlock()
 	slices.Sort(state.Hosts)
 	b, err := json.Marshal(state)
@@ -271,7 +283,7 @@ func (s *Service) describe(ctx context.Context, roomID string) error {
 	for id, sources := range holds {
 		s.Media.Hold(media, id, sources)
 	}
-	return s.Media.Describe(media, string(b))
+	return s.Media.Describe(media, string(b), somebody)
 }
 
 // ms is a time in milliseconds since 1970; 0 for none.

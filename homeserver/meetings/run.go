@@ -5,6 +5,7 @@ package meetings
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/trunkboard/trunkboard/homeserver/rooms"
@@ -126,8 +127,26 @@ func (s *Service) follow(ctx context.Context, roomID string, now time.Time) (nex
 			touch = append(touch, p)
 		}
 	}
-	dirty := l.dirty
+	dirty, ousted := l.dirty, l.ousted
+	l.ousted = map[string]bool{}
 	s.mu.Unlock()
+
+	if len(ousted) > 0 {
+		if err := s.Store.Write(ctx, func(tx *storage.Tx) error {
+			for user := range ousted {
+				if err := tx.DropMeetingSessions(roomID, user); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			s.again(roomID, leaving)
+			s.mu.Lock()
+			maps.Copy(s.live(roomID).ousted, ousted)
+			s.mu.Unlock()
+			return next, err
+		}
+	}
 
 	if dirty {
 		if err := s.describe(ctx, roomID); err != nil {

@@ -70,8 +70,9 @@ const (
 
 // Media is the SFU. Nothing of it waits for anybody.
 type Media interface {
-	// Describe sets what everybody in a room sees; the room is made if need be. Errors: none that a stranger should see.
-	Describe(room, metadata string) error
+	// Describe sets what everybody in a room sees. With create the room is made if need be; without it, one that is not there is none
+	// to tell. Errors: none that a stranger should see.
+	Describe(room, metadata string, create bool) error
 	// Say sends a message of the server's, to those who are named or to all.
 	Say(room string, message []byte, identities ...string)
 	// Silence mutes what a participant sends of a kind; false when there is nobody.

@@ -86,7 +86,7 @@ func (w *world) Remove(_, identity string) bool {
 }
 
 // Describe implements meetings.Media.
-func (w *world) Describe(room, metadata string) error {
+func (w *world) Describe(room, metadata string, _ bool) error {
 	var s meeting.State
 	if err := json.Unmarshal([]byte(metadata), &s); err != nil {
 		w.t.Error(err)

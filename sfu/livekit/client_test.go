@@ -77,7 +77,10 @@ type client struct {
 	wants    chan *wire.MediaSectionsRequirement
 	size     int         // of the payload of what it publishes, at least
 	ssrc     webrtc.SSRC // of what it publishes, 0 for any
+	loud     bool        // its packets say that somebody speaks
 }
+
+const audioLevel = "urn:ietf:params:rtp-hdrext:ssrc-audio-level" // RFC 6464
 
 func newAPI(t *testing.T) *webrtc.API {
 	t.Helper()
@@ -93,6 +96,9 @@ func newAPI(t *testing.T) *webrtc.API {
 	se.SetICETimeouts(30*time.Second, patience, 2*time.Second)
 	me := &webrtc.MediaEngine{}
 	if err := me.RegisterDefaultCodecs(); err != nil {
+		t.Fatal(err)
+	}
+	if err := me.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: audioLevel}, webrtc.RTPCodecTypeAudio); err != nil {
 		t.Fatal(err)
 	}
 	return webrtc.NewAPI(webrtc.WithSettingEngine(se), webrtc.WithMediaEngine(me))
@@ -362,6 +368,12 @@ func (c *client) publish(kind string) (sid string) {
 	}()
 	c.negotiate()
 	m := c.until("its track", func(m *wire.SignalResponse) bool { return m.GetTrackPublished().GetCid() == cid })
+	level := uint8(0)
+	for _, x := range s.Sender().GetParameters().HeaderExtensions {
+		if x.URI == audioLevel && c.loud {
+			level = uint8(x.ID)
+		}
+	}
 	stop := make(chan struct{})
 	var sending sync.WaitGroup
 	c.t.Cleanup(func() { close(stop); sending.Wait() })
@@ -379,7 +391,11 @@ func (c *client) publish(kind string) (sid string) {
 				}
 			}
 			payload = append(payload, make([]byte, max(0, c.size-len(payload)))...)
-			_ = tr.WriteRTP(&rtp.Packet{Header: rtp.Header{Version: 2, SequenceNumber: sn, Timestamp: uint32(sn) * 960, Marker: true}, Payload: payload})
+			header := rtp.Header{Version: 2, SequenceNumber: sn, Timestamp: uint32(sn) * 960, Marker: true}
+			if level > 0 {
+				_ = header.SetExtension(level, []byte{0x80 | 20}) // a voice at -20 dBov
+			}
+			_ = tr.WriteRTP(&rtp.Packet{Header: header, Payload: payload})
 			select {
 			case <-stop:
 				return

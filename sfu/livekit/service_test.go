@@ -277,3 +277,38 @@ func TestAWebhookThatDoesNotAnswerHoldsFewEvents(t *testing.T) {
 		t.Errorf("%d wait, %d dropped", len(q.waiting), dropped)
 	}
 }
+
+func TestWhoeverIsHeardOnATrackThatWasMutedLosesIt(t *testing.T) {
+	h := newHouse(t, nil)
+	bob, _ := enter(t, h, options{identity: "bob", room: "r"})
+	alice, _ := enter(t, h, options{identity: "alice", room: "r"})
+	alice.loud = true
+	track := alice.publish("audio")
+	bob.until("alice's voice", func(m *wire.SignalResponse) bool { return len(m.GetSpeakersChanged().GetSpeakers()) > 0 })
+	r, err := h.engine.Room("r", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := r.Find("alice")
+	if _, err := p.Silence(track); err != nil {
+		t.Fatal(err)
+	}
+	alice.until("the word to be silent", func(m *wire.SignalResponse) bool { return m.GetMute().GetSid() == track && m.GetMute().GetMuted() })
+	// She says that she is, and is not.
+	alice.say(&wire.SignalRequest{Message: &wire.SignalRequest_Mute{Mute: &wire.MuteTrackRequest{Sid: track, Muted: true}}})
+	alice.until("the loss of her track", func(m *wire.SignalResponse) bool { return m.GetTrackUnpublished().GetTrackSid() == track })
+	bob.until("her without it", func(m *wire.SignalResponse) bool {
+		for _, p := range m.GetUpdate().GetParticipants() {
+			if p.GetIdentity() == "alice" && len(p.GetTracks()) == 0 {
+				return true
+			}
+		}
+		return false
+	})
+	// What may not be unmuted is not, and stays published muted.
+	p.Hold([]string{"microphone"})
+	held := alice.publish("audio")
+	alice.until("the word to be silent", func(m *wire.SignalResponse) bool { return m.GetMute().GetSid() == held })
+	alice.say(&wire.SignalRequest{Message: &wire.SignalRequest_Mute{Mute: &wire.MuteTrackRequest{Sid: held}}})
+	alice.until("the word again", func(m *wire.SignalResponse) bool { return m.GetMute().GetSid() == held && m.GetMute().GetMuted() })
+}
