@@ -240,7 +240,7 @@ func (s *Service) kick(ctx context.Context, g *stage, q meeting.Action) error {
 	pause(ctx, lastWord)
 	// What follows is done even if the host's page goes away now.
 	ctx = context.WithoutCancel(ctx)
-	if err := s.Store.Write(ctx, func(tx *storage.Tx) error { return tx.DropMeetingSessions(g.m.RoomID, p.UserID) }); err != nil {
+	if err := s.Store.Write(ctx, func(tx *storage.Tx) error { return tx.EndMeetingSessions(g.m.RoomID, p.UserID) }); err != nil {
 		return err
 	}
 	if !bound(g.m) {
@@ -384,7 +384,7 @@ func (s *Service) end(ctx context.Context, g *stage) error {
 		}
 	}
 	s.mu.Unlock()
-	if err := s.Store.Write(ctx, func(tx *storage.Tx) error { return tx.DropMeetingSessions(g.m.RoomID, "") }); err != nil {
+	if err := s.Store.Write(ctx, func(tx *storage.Tx) error { return tx.EndMeetingSessions(g.m.RoomID, "") }); err != nil {
 		return err
 	}
 	s.Media.Close(g.media)

@@ -106,7 +106,7 @@ func (s *Service) admitted(ctx context.Context, m storage.Meeting, x storage.Mee
 		return wait, nil
 	default:
 		s.waitsNoMore(m.RoomID, x.UserID)
-		if err := s.Store.Write(ctx, func(tx *storage.Tx) error { return tx.DropMeetingSession(x.Hash) }); err != nil {
+		if err := s.Store.Write(ctx, func(tx *storage.Tx) error { return tx.EndMeetingSession(x.Hash) }); err != nil {
 			return wait, err
 		}
 		return wait, signalling.Forbidden("you were not let in")

@@ -168,6 +168,12 @@ func TestGuestsAreDeactivatedADayAfterTheirLastUse(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		ann, bob := w.join("m", meeting.Join{DisplayName: "Ann"}), w.join("m", meeting.Join{DisplayName: "Bob"})
 		w.talks(ann)
+		cid := w.join("m", meeting.Join{DisplayName: "Cid"})
+		w.talks(cid)
+		w.act("m", meeting.Action{Session: ann.Session, Action: "kick", Identity: cid.Identity})
+		if _, err := w.meetings.Token(w.ctx, "m", cid.Session, meeting.Caller{}); signalling.AsError(err).Status != 403 {
+			t.Errorf("%v", err)
+		}
 		deactivated := func(user string) bool {
 			u, err := w.accounts.User(w.ctx, user)
 			if err != nil {
@@ -182,8 +188,8 @@ func TestGuestsAreDeactivatedADayAfterTheirLastUse(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if deactivated(ann.UserID) || !deactivated(bob.UserID) {
-			t.Errorf("ann %v, bob %v", deactivated(ann.UserID), deactivated(bob.UserID))
+		if deactivated(ann.UserID) || !deactivated(bob.UserID) || !deactivated(cid.UserID) {
+			t.Errorf("ann %v, bob %v, cid %v", deactivated(ann.UserID), deactivated(bob.UserID), deactivated(cid.UserID))
 		}
 		if again := w.join("m", meeting.Join{DisplayName: "Bob", Session: bob.Session}); again.UserID == bob.UserID {
 			t.Error("a session of yesterday")

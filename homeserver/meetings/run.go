@@ -134,7 +134,7 @@ func (s *Service) follow(ctx context.Context, roomID string, now time.Time) (nex
 	if len(ousted) > 0 {
 		if err := s.Store.Write(ctx, func(tx *storage.Tx) error {
 			for user := range ousted {
-				if err := tx.DropMeetingSessions(roomID, user); err != nil {
+				if err := tx.EndMeetingSessions(roomID, user); err != nil {
 					return err
 				}
 			}
@@ -229,7 +229,7 @@ func (s *Service) giveUp(ctx context.Context, p *person) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Store.Write(ctx, func(tx *storage.Tx) error { return tx.DropMeetingSessions(p.RoomID, p.UserID) }); err != nil {
+	if err := s.Store.Write(ctx, func(tx *storage.Tx) error { return tx.EndMeetingSessions(p.RoomID, p.UserID) }); err != nil {
 		return err
 	}
 	if room.Head().Membership(p.UserID) != "knock" {

@@ -201,7 +201,7 @@ func (s *Service) Leave(ctx context.Context, typed, secret string) error {
 
 // takeBack ends a knock.
 func (s *Service) takeBack(ctx context.Context, roomID string, x storage.MeetingSession) error {
-	if err := s.Store.Write(ctx, func(tx *storage.Tx) error { return tx.DropMeetingSession(x.Hash) }); err != nil {
+	if err := s.Store.Write(ctx, func(tx *storage.Tx) error { return tx.EndMeetingSession(x.Hash) }); err != nil {
 		return err
 	}
 	s.waitsNoMore(roomID, x.UserID)

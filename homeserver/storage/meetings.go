@@ -115,7 +115,7 @@ func scanMeetingSession(out *[]MeetingSession) func(*sql.Rows) error {
 		var m MeetingSession
 		var waits int64
 		err := r.Scan(&m.Hash, &m.RoomID, &m.MemberID, &m.UserID, &m.DeviceID, &m.Kind, &m.Name, &m.AvatarURL, &m.Features, &waits, &m.UsedTS)
-		m.Waits = waits != 0
+		m.Waits = waits == 1
 		*out = append(*out, m)
 		return err
 	}
@@ -128,7 +128,7 @@ func (s *Store) meetingSessions(ctx context.Context, query string, args ...any) 
 
 // MeetingSession finds a session by the hash of its secret; ErrNotFound.
 func (s *Store) MeetingSession(ctx context.Context, hash []byte) (MeetingSession, error) {
-	list, err := s.meetingSessions(ctx, `SELECT `+meetingSessionColumns+` FROM meeting_sessions WHERE hash = $1`, hash)
+	list, err := s.meetingSessions(ctx, `SELECT `+meetingSessionColumns+` FROM meeting_sessions WHERE hash = $1 AND waits < 2`, hash)
 	if err == nil && len(list) == 0 {
 		err = ErrNotFound
 	}
@@ -140,10 +140,10 @@ func (s *Store) MeetingSession(ctx context.Context, hash []byte) (MeetingSession
 
 // MeetingSessions lists the sessions of a meeting.
 func (s *Store) MeetingSessions(ctx context.Context, roomID string) ([]MeetingSession, error) {
-	return s.meetingSessions(ctx, `SELECT `+meetingSessionColumns+` FROM meeting_sessions WHERE room_id = $1`, roomID)
+	return s.meetingSessions(ctx, `SELECT `+meetingSessionColumns+` FROM meeting_sessions WHERE room_id = $1 AND waits < 2`, roomID)
 }
 
-// MeetingSessionsBefore lists sessions that were last used before a time, longest first.
+// MeetingSessionsBefore lists sessions that were last used before a time, longest first; those that are over too.
 func (s *Store) MeetingSessionsBefore(ctx context.Context, ts int64, limit int) ([]MeetingSession, error) {
 	return s.meetingSessions(ctx, `SELECT `+meetingSessionColumns+` FROM meeting_sessions WHERE used_ts < $1 ORDER BY used_ts LIMIT $2`, ts, limit)
 }
@@ -163,23 +163,30 @@ func (tx *Tx) InsertMeetingSession(m MeetingSession) error {
 
 // UseMeetingSession notes that a session was used, and whether it waits still.
 func (tx *Tx) UseMeetingSession(hash []byte, waits bool, ts int64) error {
-	_, err := tx.Exec(`UPDATE meeting_sessions SET used_ts = $1, waits = $2 WHERE hash = $3`, ts, flag(waits), hash)
+	_, err := tx.Exec(`UPDATE meeting_sessions SET used_ts = $1, waits = $2 WHERE hash = $3 AND waits < 2`, ts, flag(waits), hash)
 	return err
 }
 
 // TouchMeetingMember is UseMeetingSession by the member's id, for who is there without asking for anything.
 func (tx *Tx) TouchMeetingMember(roomID, userID, memberID string, ts int64) error {
-	_, err := tx.Exec(`UPDATE meeting_sessions SET used_ts = $1 WHERE room_id = $2 AND user_id = $3 AND member_id = $4 AND used_ts < $1`, ts, roomID, userID, memberID)
+	_, err := tx.Exec(`UPDATE meeting_sessions SET used_ts = $1 WHERE room_id = $2 AND user_id = $3 AND member_id = $4 AND used_ts < $1 AND waits < 2`, ts, roomID, userID, memberID)
 	return err
 }
 
-// DropMeetingSessions ends the sessions of a user in a meeting; of everybody where userID is "".
-func (tx *Tx) DropMeetingSessions(roomID, userID string) error {
-	_, err := tx.Exec(`DELETE FROM meeting_sessions WHERE room_id = $1 AND (CAST($2 AS TEXT) = '' OR user_id = CAST($2 AS TEXT))`, roomID, userID)
+// EndMeetingSessions ends the sessions of a user in a meeting; of everybody where userID is "". Their rows stay until they are old, for
+// what is left to be done about the accounts of guests.
+func (tx *Tx) EndMeetingSessions(roomID, userID string) error {
+	_, err := tx.Exec(`UPDATE meeting_sessions SET waits = 2 WHERE room_id = $1 AND (CAST($2 AS TEXT) = '' OR user_id = CAST($2 AS TEXT))`, roomID, userID)
 	return err
 }
 
-// DropMeetingSession ends one session.
+// EndMeetingSession ends one session.
+func (tx *Tx) EndMeetingSession(hash []byte) error {
+	_, err := tx.Exec(`UPDATE meeting_sessions SET waits = 2 WHERE hash = $1`, hash)
+	return err
+}
+
+// DropMeetingSession forgets one session.
 func (tx *Tx) DropMeetingSession(hash []byte) error {
 	_, err := tx.Exec(`DELETE FROM meeting_sessions WHERE hash = $1`, hash)
 	return err
@@ -272,5 +279,5 @@ func (tx *Tx) PruneMeetingRecords(ts int64, limit int) (int64, error) {
 
 // MeetingSessionsSince lists sessions that were last used at a time or later, newest first.
 func (s *Store) MeetingSessionsSince(ctx context.Context, ts int64, limit int) ([]MeetingSession, error) {
-	return s.meetingSessions(ctx, `SELECT `+meetingSessionColumns+` FROM meeting_sessions WHERE used_ts >= $1 ORDER BY used_ts DESC LIMIT $2`, ts, limit)
+	return s.meetingSessions(ctx, `SELECT `+meetingSessionColumns+` FROM meeting_sessions WHERE used_ts >= $1 AND waits < 2 ORDER BY used_ts DESC LIMIT $2`, ts, limit)
 }

@@ -21,7 +21,7 @@ CREATE TABLE meeting_sessions (
     display_name TEXT NOT NULL,
     avatar_url   TEXT NOT NULL,
     features     TEXT NOT NULL,           -- JSON, of a Jitsi token
-    waits        BIGINT NOT NULL,         -- 1: knocked, not let in yet
+    waits        BIGINT NOT NULL,         -- 1: knocked, not let in yet; 2: over
     used_ts      BIGINT NOT NULL
 );
 CREATE INDEX meeting_sessions_room ON meeting_sessions (room_id, user_id);
