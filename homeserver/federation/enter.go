@@ -175,7 +175,7 @@ func (s *Service) sendJoin(ctx context.Context, server string, e *event.Event, l
 	err := s.Client.Stream(ctx, Ask{Server: server, Method: "PUT", Path: path, Body: e.JSON(), Timeout: joinTime}, func(r *http.Response) (err error) {
 		a, err = readJoined(io.LimitReader(r.Body, joinAnswer), e.Version(), func(err error) {
 			s.Log.Debug("an event was dropped", "from", server, "room", e.RoomID(), "err", err)
-		}, checks.more)
+		}, checks)
 		return err
 	})
 	a.state, a.auth = checks.keep(server, a.state), checks.keep(server, a.auth)
@@ -223,9 +223,23 @@ type joined struct {
 	servers     []string
 }
 
-// readJoined reads the answer to send_join as it comes in, so that no more than its events is in memory. more, unless it is nil, is given
-// the events piece by piece while reading goes on.
-func readJoined(r io.Reader, v event.Version, dropped func(error), more func([]*event.Event)) (a joined, err error) {
+// readJoined reads the answer to send_join as it comes in, so that no more than its events is in memory. They are parsed, and as far as
+// that can be checked, while reading goes on, unless checks is nil.
+func readJoined(r io.Reader, v event.Version, dropped func(error), checks *verifying) (a joined, err error) {
+	var lists []func()
+	read := func(d *json.Decoder, to *[]*event.Event) error {
+		if checks == nil {
+			return readEvents(d, func(raw []json.RawMessage) { *to = parsed(*to, v, raw, dropped) })
+		}
+		take, all := checks.list(v, dropped)
+		lists = append(lists, func() { *to = all() })
+		return readEvents(d, take)
+	}
+	defer func() {
+		for _, f := range lists {
+			f()
+		}
+	}()
 	d := json.NewDecoder(r)
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return a, errors.Join(err, errors.New("no JSON object"))
@@ -237,11 +251,11 @@ func readJoined(r io.Reader, v event.Version, dropped func(error), more func([]*
 		}
 		switch k {
 		case "state":
-			a.state, err = readEvents(d, v, dropped, more)
+			err = read(d, &a.state)
 		case "auth_chain":
-			a.auth, err = readEvents(d, v, dropped, more)
+			err = read(d, &a.auth)
 		case "pdus":
-			a.pdus, err = readEvents(d, v, dropped, more)
+			err = read(d, &a.pdus)
 		case "event":
 			err = d.Decode(&a.event)
 		case "members_omitted":
@@ -260,34 +274,43 @@ func readJoined(r io.Reader, v event.Version, dropped func(error), more func([]*
 	return a, err
 }
 
-// readEvents reads an array of events; those that are none are dropped.
-func readEvents(d *json.Decoder, v event.Version, dropped func(error), more func([]*event.Event)) (out []*event.Event, err error) {
+// readEvents reads an array of events and gives them away piece by piece.
+func readEvents(d *json.Decoder, take func([]json.RawMessage)) error {
 	const piece = 64
 	if t, err := d.Token(); err != nil || t != json.Delim('[') {
 		if t == nil && err == nil {
-			return nil, nil // null
+			return nil // null
 		}
-		return nil, errors.Join(err, fmt.Errorf("%v where a list of events should be", t))
+		return errors.Join(err, fmt.Errorf("%v where a list of events should be", t))
 	}
+	var raws []json.RawMessage
 	for d.More() {
 		var raw json.RawMessage
 		if err := d.Decode(&raw); err != nil {
-			return nil, err
+			return err
 		}
-		e, err := event.Parse(v, raw)
-		if err != nil {
+		if raws = append(raws, raw); len(raws) == piece {
+			take(raws)
+			raws = nil
+		}
+	}
+	if len(raws) > 0 {
+		take(raws)
+	}
+	_, err := d.Token()
+	return err
+}
+
+// parsed appends events to a list; those that are none are dropped.
+func parsed(to []*event.Event, v event.Version, raws []json.RawMessage, dropped func(error)) []*event.Event {
+	for _, raw := range raws {
+		if e, err := event.Parse(v, raw); err != nil {
 			dropped(err)
-			continue
-		}
-		if out = append(out, e); more != nil && len(out)%piece == 0 {
-			more(out[len(out)-piece:])
+		} else {
+			to = append(to, e)
 		}
 	}
-	if n := len(out) % piece; more != nil && n > 0 {
-		more(out[len(out)-n:])
-	}
-	_, err = d.Token()
-	return out, err
+	return to
 }
 
 // Invite invites a user of another server: that server signs the invite first, then it goes into the room. Errors: M_FORBIDDEN, and the

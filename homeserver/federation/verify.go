@@ -47,8 +47,8 @@ func (s *Service) parse(ctx context.Context, from string, v event.Version, roomI
 	return s.verified(ctx, from, read)
 }
 
-// verifying checks the signatures of events of which more come in: those by servers whose keys are known are checked meanwhile, beside
-// the reading. What is left is checked by keep.
+// verifying parses and checks events of which more come in, beside the reading; the signatures of servers whose keys are not known yet are
+// left to keep, which asks for the keys of all of them at once.
 type verifying struct {
 	s     *Service
 	ctx   context.Context
@@ -68,24 +68,40 @@ func (s *Service) verifying(ctx context.Context, from string) *verifying {
 	return v
 }
 
-// more checks some events, in a goroutine. keep waits for it.
-func (v *verifying) more(events []*event.Event) {
-	v.wg.Go(func() {
-		v.slots <- struct{}{}
-		defer func() { <-v.slots }()
-		checked := make(map[*event.Event]bool, len(events))
-		for _, e := range events {
-			if v.ctx.Err() != nil {
-				return
-			}
-			if v.s.Keys.knows(v.ctx, e.Signers()) {
-				checked[e] = v.s.VerifyEvent(v.ctx, e) == nil
-			}
+// list is a list of events that comes in piece by piece: take has a piece parsed and checked in a goroutine, and all waits for that and
+// gives those that are events, in their order, whatever their signatures.
+func (v *verifying) list(version event.Version, dropped func(error)) (take func([]json.RawMessage), all func() []*event.Event) {
+	var pieces []*[]*event.Event
+	take = func(raw []json.RawMessage) {
+		var piece []*event.Event
+		pieces = append(pieces, &piece)
+		v.wg.Go(func() {
+			v.slots <- struct{}{}
+			defer func() { <-v.slots }()
+			piece = parsed(nil, version, raw, dropped)
+			v.check(piece)
+		})
+	}
+	return take, func() (out []*event.Event) {
+		v.wg.Wait()
+		for _, p := range pieces {
+			out = append(out, *p...)
 		}
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		maps.Copy(v.good, checked)
-	})
+		return out
+	}
+}
+
+// check checks the signatures of those events that are signed by servers whose keys are known.
+func (v *verifying) check(events []*event.Event) {
+	checked := make(map[*event.Event]bool, len(events))
+	for _, e := range events {
+		if v.ctx.Err() == nil && v.s.Keys.knows(v.ctx, e.Signers()) {
+			checked[e] = v.s.VerifyEvent(v.ctx, e) == nil
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	maps.Copy(v.good, checked)
 }
 
 // keep gives the events of a list whose signatures are right, in its order.
