@@ -88,7 +88,10 @@ function Speaker({ seen, big }: { seen: Seen[]; big: Seen | undefined }) {
   const strip = useRef<HTMLDivElement>(null);
   const others = seen.filter((s) => !same(big, s));
   const first = big && keyOf(big);
-  useEffect(() => strip.current?.scrollTo({ top: 0, left: 0 }), [first]);
+  // In braces: newer browsers return a promise, which React would take for a clean-up.
+  useEffect(() => {
+    strip.current?.scrollTo({ top: 0, left: 0 });
+  }, [first]);
   return (
     <section className="meet-stage speaker" aria-label={w.stage} data-testid="stage" data-view="speaker">
       <div className="meet-big">{big && <Tile key={keyOf(big)} person={big.person} what={big.what} big />}</div>

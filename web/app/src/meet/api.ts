@@ -127,7 +127,9 @@ export class MeetApi {
     if (body !== undefined) headers.set('Content-Type', 'application/json');
     const token = this.bearer();
     const own = headers.has('Authorization');
-    if (token && !own && (path === '/join' || path === '')) headers.set('Authorization', `Bearer ${token}`);
+    // Who comes with an OpenID token comes as the one it names, whoever is signed in here.
+    const named = (body as JoinRequest | undefined)?.openid !== undefined;
+    if (token && !own && !named && (path === '/join' || path === '')) headers.set('Authorization', `Bearer ${token}`);
     let response: Response;
     try {
       response = await (own ? window.fetch : this.fetch)(this.url(path), { ...init, method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
