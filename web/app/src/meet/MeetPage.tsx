@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { lazy, Suspense, useEffect, useMemo, useState } from 'react';
+import { Component, lazy, type ReactNode, Suspense, useEffect, useMemo, useState } from 'react';
 import { Ending, KeyDoor, Lobby, PasswordDoor, Start } from './Doors.tsx';
 import type { Meeting } from './meeting.ts';
 import { remember, remembered } from './options.ts';
@@ -76,9 +76,37 @@ function Phases() {
       return <PreJoin />;
   }
   return (
-    <Suspense fallback={<Waiting />}>
-      <InMeeting />
-    </Suspense>
+    <Fallen fallback={<Broken />}>
+      <Suspense fallback={<Waiting />}>
+        <InMeeting />
+      </Suspense>
+    </Fallen>
+  );
+}
+
+/** A mistake of ours in what is drawn must not leave an empty page: reloading brings one back into the meeting. */
+class Fallen extends Component<{ children: ReactNode; fallback: ReactNode }, { fallen: boolean }> {
+  override state = { fallen: false };
+
+  static getDerivedStateFromError() {
+    return { fallen: true };
+  }
+
+  override render() {
+    return this.state.fallen ? this.props.fallback : this.props.children;
+  }
+}
+
+function Broken() {
+  const w = useWords();
+  return (
+    <main className="splash" data-testid="meet-broken">
+      <h1 className="meet-hidden">{w.failedTitle}</h1>
+      <p role="alert">{w.failedTitle}</p>
+      <button type="button" className="button button-primary" onClick={() => location.reload()}>
+        {w.again}
+      </button>
+    </main>
   );
 }
 

@@ -324,7 +324,7 @@ export class Media {
   }
 
   send(topic: string, value: unknown): Promise<void> {
-    return this.room.localParticipant.publishData(new TextEncoder().encode(JSON.stringify(value)), { topic, reliable: false });
+    return this.room.localParticipant.publishData(new TextEncoder().encode(JSON.stringify(value)), { topic, reliable: true });
   }
 
   async useDevice(kind: MediaDeviceKind, id: string): Promise<void> {

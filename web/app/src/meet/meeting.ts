@@ -35,7 +35,7 @@ function withToken(token: string): (url: string, init: RequestInit) => Promise<R
 
 const KEPT_MESSAGES = 1000;
 const REACTION_MS = 4000;
-const NOTICE_MS = 7000;
+const NOTICE_MS = 8000;
 
 export class Meeting implements MeetingControl {
   readonly preview: Preview;
