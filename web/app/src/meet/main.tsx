@@ -3,6 +3,7 @@ import { createRoot } from 'react-dom/client';
 import { loadSession } from '../auth/session.ts';
 import { TokenKeeper } from '../auth/tokens.ts';
 import { hostOf, optionsOf as optionsOfLink, withoutSecrets } from '../jitsi/options.ts';
+import { keepEarly } from '../widget/early.ts';
 import { MeetApi } from './api.ts';
 import type { MeetingControl } from './control.ts';
 import { Meeting } from './meeting.ts';
@@ -37,6 +38,7 @@ function tabMemory(): Pick<Storage, 'getItem' | 'setItem' | 'removeItem'> {
 
 async function open(): Promise<void> {
   const url = new URL(location.href);
+  if (hostOf(url) === 'widget') keepEarly();
   // A plain link brings nobody into a meeting by itself, whatever Jitsi's settings in it say: camera and microphone wait for a click.
   const options = { ...optionsOf(location), ...optionsOfLink(url), ...(window === window.parent ? { prejoin: true } : {}) };
   // Who looks at the address bar, or at the history, finds no token there.

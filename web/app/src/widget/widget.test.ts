@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { Meeting, person } from '../jitsi/meeting.fixture.ts';
+import { keepEarly } from './early.ts';
 import { attach } from './widget.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
@@ -133,6 +134,17 @@ it('hears nobody but its client, each request once, and under its own id only', 
   await until(() => meeting.calls.length);
   await ask('io.element.tile_layout');
   expect(meeting.calls).toEqual([['hangUp']]);
+});
+
+it('hears what its client said before its code was there', async () => {
+  detach();
+  keepEarly();
+  post({ api: 'toWidget', requestId: 'early', widgetId: 'w1', action: 'io.element.spotlight_layout', data: {} });
+  post({ api: 'toWidget', requestId: 'evil', widgetId: 'w1', action: 'im.vector.hangup', data: {} }, { origin: 'https://evil.example' });
+  detach = attach(meeting);
+  await until(() => sent.some(({ message }) => message.requestId === 'early' && message.response));
+  expect(meeting.snapshot.view).toBe('speaker');
+  expect(meeting.calls).toEqual([]);
 });
 
 it('speaks to nobody but its client', async () => {

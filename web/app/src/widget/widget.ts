@@ -5,6 +5,7 @@ import { WidgetApi, type IWidgetApiRequest } from 'matrix-widget-api';
 import { hostOf, optionsOf, picture, withoutSecrets } from '../jitsi/options.ts';
 import { own, Params, words } from '../jitsi/params.ts';
 import type { MeetingControl, MeetingEvent, OpenIdToken, Options } from '../meet/control.ts';
+import { sayAgain } from './early.ts';
 import { guard } from './guard.ts';
 
 const JOIN = 'io.element.join';
@@ -89,6 +90,7 @@ class Widget {
       this.api.transport.reply(e.detail, {});
     });
     this.api.start();
+    sayAgain();
     void this.api.sendContentLoaded().catch(() => {}); // clients that wait for the page to load need not be told
     this.unsubscribe = meeting.subscribe((e) => this.tell(e));
   }
