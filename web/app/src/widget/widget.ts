@@ -162,8 +162,9 @@ class Widget {
     }
   }
 
+  /** The session is there before its people are: then this is called again. */
   private entered(): void {
-    if (this.joined) return;
+    if (this.joined || !this.meeting.snapshot.me) return;
     this.joined = true;
     void this.api.setAlwaysOnScreen(true).catch(() => {});
     this.say(JOIN, {});
