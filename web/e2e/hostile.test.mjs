@@ -124,6 +124,7 @@ async function inMeeting(name, who, { more = '', init } = {}) {
   person.page.setDefaultTimeout(PATIENCE);
   if (init) await person.page.addInitScript(init);
   await person.page.goto(meetingUrl(name, who, more));
+  await person.page.getByTestId('meet-join').click(); // a plain link joins nobody by itself
   await person.page.waitForFunction(() => window.__meeting?.snapshot.phase === 'in');
   return person;
 }

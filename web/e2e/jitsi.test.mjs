@@ -96,12 +96,13 @@ class Program {
   }
 }
 
-/** Somebody who came by the link, at once. */
+/** Somebody who came by the link. */
 async function guest(room, name) {
   const person = await browser.person(`https://${domain}`, { context: { viewport: { width: 900, height: 600 } } });
   person.page.setDefaultTimeout(PATIENCE);
   if (process.env.VERBOSE) person.page.on('console', (m) => console.log(name, m.text().slice(0, 300)));
-  await person.page.goto(`https://${domain}/${room}#config.prejoinConfig.enabled=false&userInfo.displayName=%22${name}%22`);
+  await person.page.goto(`https://${domain}/${room}#userInfo.displayName=%22${name}%22`);
+  await person.page.getByTestId('meet-join').click();
   await person.page.waitForFunction(() => window.__meeting?.snapshot.phase === 'in');
   person.name = name;
   return person;
@@ -224,7 +225,9 @@ for (const [driver, path, start] of [
       await program.command('toggleLobby', true);
       await state(ben, () => window.__meeting.snapshot.lobby === true);
       const cem = await browser.person(`https://${domain}`);
-      await cem.page.goto(`https://${domain}/${room}#config.prejoinConfig.enabled=false&userInfo.displayName=%22Cem%22`);
+      cem.page.setDefaultTimeout(PATIENCE);
+      await cem.page.goto(`https://${domain}/${room}#userInfo.displayName=%22Cem%22`);
+      await cem.page.getByTestId('meet-join').click();
       const { participant } = await program.hears('knockingParticipant');
       assert.equal(participant.name, 'Cem');
       await program.command('answerKnockingParticipant', participant.id, true);
