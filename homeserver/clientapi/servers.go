@@ -59,7 +59,11 @@ func (a *API) changeMembership(r *Request, roomID string, via []string, membersh
 		case membership == "join" && here:
 			// Who may not be let in by us, because of what we do not know, may be by another server.
 			if err := a.Rooms.CanJoin(ctx, roomID, r.UserID); err != nil && signalling.AsError(err).Status == 400 {
-				return a.Servers.Join(ctx, in)
+				err := a.Servers.Join(ctx, in)
+				// While they were asked, the event may have come that was on its way to us: what they refuse is decided again.
+				if err == nil || a.Rooms.CanJoin(ctx, roomID, r.UserID) != nil {
+					return err
+				}
 			}
 		case membership == "join":
 			return a.Servers.Join(ctx, in)
