@@ -78,9 +78,9 @@ func raceDetected() bool {
 	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
-// TestAFloodFromTenThousandPortsAddsAtMostFiveMegabytes sends 100,000 requests without credentials from 10,000 ports of 250 addresses, as a forger
-// would, to a server in a process of its own.
-func TestAFloodFromTenThousandPortsAddsAtMostFiveMegabytes(t *testing.T) {
+// serverAlone starts a server in a process of its own, and tells where it listens.
+func serverAlone(t testing.TB) (pid int, at netip.AddrPort) {
+	t.Helper()
 	server := exec.Command(os.Args[0], "-test.run=^$")
 	server.Env = append(os.Environ(), "TURN_TEST_SERVE=1")
 	server.Stderr = os.Stderr
@@ -105,10 +105,16 @@ func TestAFloodFromTenThousandPortsAddsAtMostFiveMegabytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at, err := netip.ParseAddrPort(strings.TrimSpace(line))
-	if err != nil {
+	if at, err = netip.ParseAddrPort(strings.TrimSpace(line)); err != nil {
 		t.Fatal(err)
 	}
+	return server.Process.Pid, at
+}
+
+// TestAFloodFromTenThousandPortsAddsAtMostFiveMegabytes sends 100,000 requests without credentials from 10,000 ports of 250 addresses, as a forger
+// would, to a server in a process of its own.
+func TestAFloodFromTenThousandPortsAddsAtMostFiveMegabytes(t *testing.T) {
+	pid, at := serverAlone(t)
 	packets := [][]byte{
 		stun.MustBuild(stun.TransactionID, stun.NewType(stun.MethodAllocate, stun.ClassRequest), wantUDP).Raw,
 		stun.MustBuild(stun.TransactionID, stun.BindingRequest).Raw,
@@ -133,9 +139,9 @@ func TestAFloodFromTenThousandPortsAddsAtMostFiveMegabytes(t *testing.T) {
 		}
 	}
 	flood(1000) // what serving at all takes
-	before := resident(t, server.Process.Pid)
+	before := resident(t, pid)
 	flood(10000)
-	after := resident(t, server.Process.Pid)
+	after := resident(t, pid)
 	t.Logf("%.1f MB before, %.1f MB after", float64(before)/(1<<20), float64(after)/(1<<20))
 	if after > before+5<<20 && !raceDetected() {
 		t.Errorf("memory grew from %d to %d bytes", before, after)
