@@ -120,6 +120,7 @@ type options struct {
 	identity, room string
 	single         bool
 	resume         string // SID to resume
+	mayPause       bool   // pictures that do not fit may stop
 	claims         func(*Claims)
 }
 
@@ -190,7 +191,7 @@ func enter(t *testing.T, h *house, o options) (*client, *wire.JoinResponse) {
 	c.sub = c.pub
 	var request *wire.JoinRequest
 	if o.single {
-		request = &wire.JoinRequest{ConnectionSettings: &wire.ConnectionSettings{AutoSubscribe: true}}
+		request = &wire.JoinRequest{ConnectionSettings: &wire.ConnectionSettings{AutoSubscribe: true, SubscriberAllowPause: &o.mayPause}}
 		if _, err := c.pub.CreateDataChannel("_reliable", nil); err != nil {
 			t.Fatal(err)
 		}

@@ -170,7 +170,7 @@ func TestDrillANarrowPathPausesWhatDoesNotFit(t *testing.T) {
 		p.size = 1100 // 50 packets a second: 0.45 Mbit/s
 		sids = append(sids, p.publish("video"))
 	}
-	b, _ := enter(t, h, options{identity: "bob", room: "r", single: true})
+	b, _ := enter(t, h, options{identity: "bob", room: "r", single: true, mayPause: true})
 	for range 2 {
 		tr := wait(t, b.tracks, "a track")
 		go func() {

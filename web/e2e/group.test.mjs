@@ -130,7 +130,7 @@ for (const mode of (process.env.TRUNKBOARD_RTC_MODES ?? 'compatibility,matrix_2_
 
     it('who hangs up is out, and the room has no call any more', async () => {
       await ben.leave();
-      // With sticky memberships Element Call 0.26 at times shows again, without media, who has just left; why is not known yet.
+      // With sticky memberships Element Call 0.26 at times shows again, without media, who has just left: HACKING says why.
       if (mode === 'compatibility') await ann.tiles(1);
       await ann.page.getByTestId('group-leave').click();
       await ann.page.getByTestId('group-call').waitFor({ state: 'detached' });
