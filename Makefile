@@ -76,7 +76,9 @@ test-browser: build web/e2e/element-call/node_modules/.package-lock.json web/e2e
 	@TRUNKBOARD_TEST_ELEMENT_CALL=1 loadtest/retry.sh -count=1 -timeout 20m -run ElementCall ./loadtest/interop
 
 test-network: build ## One call in each of six networks; prints the selected pairs (root: it makes a network namespace)
-	@unshare -n -- sh -c 'ip link set lo up && exec node --test --test-reporter=spec web/e2e/network.mjs'
+	@for file in network meet-network; do \
+		unshare -n -- sh -c "ip link set lo up && exec node --test --test-reporter=spec web/e2e/$$file.mjs" || exit 1; \
+	done
 
 test-race: deps ## Run the Go tests under the race detector (needs a C compiler)
 	@.ci/services.sh go test -race -timeout 40m ./...
