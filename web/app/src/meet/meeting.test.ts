@@ -149,6 +149,35 @@ describe('in a meeting', () => {
     expect(Session.all[1]!.start.muted).toEqual({ audio: false, video: true });
     expect(events.filter((e) => e.type === 'joined')).toHaveLength(1);
   });
+  it('while the line is down nobody goes, and tracks that are not sent mute nobody', async () => {
+    const { meeting, events } = make([{ entry }], { startMuted: { audio: false, video: false } });
+    const on = { ...me, muted: { audio: false, video: false } };
+    await meeting.join();
+    const [first] = Session.all;
+    first!.crowd = [on, { ...on, id: 'h', name: 'Hanna', local: false }];
+    first!.listener.changed();
+    await Promise.resolve();
+    const before = events.length;
+    first!.listener.connection('reconnecting');
+    first!.crowd = [me, { ...me, id: 'h', name: 'Hanna', local: false }];
+    first!.listener.changed();
+    await Promise.resolve();
+    first!.crowd = [];
+    first!.listener.changed();
+    await Promise.resolve();
+    expect(events.slice(before)).toEqual([{ type: 'phase', phase: 'reconnecting', error: undefined }]);
+    first!.listener.gone('lost');
+    await vi.waitFor(() => expect(meeting.snapshot.phase).toBe('in'), { timeout: 20_000 });
+    expect(Session.all[1]!.start.muted).toEqual({ audio: false, video: false });
+  });
+  it('whom a host has muted stays muted over a lost line', async () => {
+    const { meeting } = make([{ entry }], { startMuted: { audio: false, video: false } });
+    await meeting.join();
+    Session.all[0]!.listener.packet('tb.control', new TextEncoder().encode('{"type":"muted","kind":"audio","by":"h"}'), '');
+    Session.all[0]!.listener.gone('lost');
+    await vi.waitFor(() => expect(meeting.snapshot.phase).toBe('in'), { timeout: 20_000 });
+    expect(Session.all[1]!.start.muted).toEqual({ audio: true, video: false });
+  });
   it('who is removed is told by whom, and is not brought back', async () => {
     const { meeting, events, asked } = make([{ entry }]);
     await meeting.join();

@@ -322,10 +322,9 @@ export class Meeting implements MeetingControl {
   /** Reads the session, keeps what has not changed, and tells the differences. */
   private refresh(): void {
     const { media, current: old } = this;
-    if (!media || (old.phase !== 'in' && old.phase !== 'reconnecting')) return;
+    // While the line is down others are gone for a moment, and one's own tracks are not sent: none of it is news.
+    if (!media || old.phase !== 'in') return;
     const fresh = media.people(this.room?.hosts ?? new Set(), this.speaking);
-    // While the line is down everybody is gone for a moment.
-    if (old.phase === 'reconnecting' && fresh.length < old.people.length) return;
     const people = keepAll(old.people, fresh, (p) => p.id);
     const here = new Set(people.map((p) => p.id));
     const pictures = keep(old.pictures, Object.fromEntries(Object.entries(media.pictures()).map(([id, p]) => [id, keep(old.pictures[id], p)])));
@@ -436,6 +435,11 @@ export class Meeting implements MeetingControl {
       else if (c.type === 'muted') {
         if (c.by !== this.media?.me) this.notice(c.kind === 'audio' ? w.mutedBy(by) : c.kind === 'video' ? w.cameraBy(by) : w.screenBy(by));
         if (c.kind === 'screen') void this.share(false).catch(() => {});
+        else {
+          // Whoever was muted by a host stays it over a reload and a lost line.
+          this.tell({ wish: { ...this.current.wish, [c.kind]: true } });
+          this.store(true);
+        }
       } else if (c.type === 'ask_unmute' && c.kind !== 'screen') {
         const kind = c.kind;
         this.notice(kind === 'audio' ? w.askedUnmute(by) : w.askedCamera(by), 'info', { label: kind === 'audio' ? w.unmute : w.cameraStart, do: () => void this.setMuted(kind, false) });
@@ -492,8 +496,6 @@ export class Meeting implements MeetingControl {
 
   /** Comes back with the session: after a restart of the server, a change of network, a laptop's sleep. */
   private async recover(): Promise<void> {
-    const { me } = this.current;
-    if (me) this.tell({ wish: { audio: me.muted.audio, video: me.muted.video } });
     this.phase('reconnecting');
     const stop = (this.waiting = new AbortController());
     for (let pause = 400; !stop.signal.aborted; pause = Math.min(pause * 1.6, 5000)) {
