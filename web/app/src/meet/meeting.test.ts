@@ -209,6 +209,18 @@ describe('in a meeting', () => {
     await meeting.setMuted('audio', false);
     expect(session!.setMuted).toHaveBeenCalledWith('audio', false);
   });
+  it('a host who comes in hears who knocked before', async () => {
+    const { meeting, events, api } = make([{ entry }]);
+    Object.assign(api, { knocks: vi.fn(async () => [{ user_id: '@k:x', display_name: 'Kim', since: 1 }]) });
+    const connect = vi.spyOn(Session.prototype, 'connect').mockImplementation(async function (this: Session) {
+      this.metadata = metadata({ knocking: 1 });
+    });
+    await meeting.join();
+    connect.mockRestore();
+    await vi.waitFor(() => expect(meeting.snapshot.knocks).toEqual([{ userId: '@k:x', name: 'Kim' }]));
+    expect(events).toContainEqual({ type: 'knock', userId: '@k:x', name: 'Kim' });
+    await meeting.hangUp();
+  });
   it('a screen turns the view, and the tiles come back after it', async () => {
     const { meeting } = make([{ entry }]);
     await meeting.join();
