@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { ClientEvent, MatrixEventEvent, RoomStateEvent, RoomStickyEventsEvent, type MatrixClient, type MatrixEvent, type ReceivedToDeviceMessage } from 'matrix-js-sdk';
+import { ClientEvent, Direction, MatrixEventEvent, RoomStateEvent, RoomStickyEventsEvent, type MatrixClient, type MatrixEvent, type ReceivedToDeviceMessage } from 'matrix-js-sdk';
 import { ClientWidgetApi, Widget, WidgetApiFromWidgetAction, type IWidgetApiRequest } from 'matrix-widget-api';
 import type { MediaLoader } from '../matrix/media.ts';
 import { CallDriver, widgetEvent } from './driver.ts';
@@ -16,6 +16,12 @@ const DEVICE_MUTE = 'io.element.device_mute';
 const FAREWELL_MS = 3000;
 
 const MOST_FED = 1000;
+
+/** Who is in a call, with MatrixRTC 2.0; sticky. */
+const MEMBER = 'org.matrix.msc4143.rtc.member';
+
+/** After a membership event the widget is asked to look again, in milliseconds: soon, and once more if it was busy. */
+const LOOK_AGAIN_MS = [200, 2000];
 
 export interface GroupCallEvents {
   onJoined: () => void;
@@ -36,6 +42,7 @@ export class GroupCall {
   private over = false;
   /** Ids of the events that the widget has, the newest ones. */
   private readonly fed = new Set<string>();
+  private looks: ReturnType<typeof setTimeout>[] = [];
 
   constructor(client: MatrixClient, media: MediaLoader, place: Omit<GroupCallPlace, 'widgetId' | 'userId' | 'deviceId' | 'baseUrl'>, events: GroupCallEvents) {
     this.client = client;
@@ -90,6 +97,7 @@ export class GroupCall {
     this.client.off(RoomStateEvent.Events, this.onState);
     this.client.getRoom(this.roomId)?.off(RoomStickyEventsEvent.Update, this.onSticky);
     this.client.off(ClientEvent.ReceivedToDeviceMessage, this.onToDevice);
+    this.looks.forEach(clearTimeout);
     this.api?.stop();
     this.api = null;
     this.unguard?.();
@@ -128,6 +136,24 @@ export class GroupCall {
     // A sticky event comes by the timeline, decrypted, and as sticky: once is enough.
     this.fed.add(id);
     if (this.fed.size > MOST_FED) this.fed.delete(this.fed.values().next().value!);
-    this.api?.feedEvent(widgetEvent(event)).catch(() => {});
+    const told = this.api?.feedEvent(widgetEvent(event)).catch(() => {});
+    if (event.getType() === MEMBER) void told?.then(this.lookAgain);
   }
+
+  /**
+   * Has the widget work out once more who is in the call. Element Call 0.26 does so twice at a membership event, at the same time: from
+   * what it knew before the event, and with it. When somebody leaves, the first takes longer, its result stays, and at the next leave
+   * whoever left is shown again (matrix-js-sdk before 43.0.0: embedded.ts tells of an event before it stores it, and
+   * MatrixRTCSessionManager does not wait for its turn). A member of the room, told again, is a reason to look that changes nothing.
+   */
+  private lookAgain = (): void => {
+    if (this.over) return;
+    this.looks.forEach(clearTimeout);
+    this.looks = LOOK_AGAIN_MS.map((ms) =>
+      setTimeout(() => {
+        const me = this.client.getRoom(this.roomId)?.getLiveTimeline().getState(Direction.Forward)?.getStateEvents('m.room.member', this.client.getSafeUserId());
+        if (me) this.onState(me);
+      }, ms),
+    );
+  };
 }
