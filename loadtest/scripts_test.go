@@ -22,6 +22,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -31,41 +32,21 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/pion/turn/v5"
 
+	"github.com/trunkboard/trunkboard/loadtest/binary"
 	"github.com/trunkboard/trunkboard/loadtest/load"
 	"github.com/trunkboard/trunkboard/loadtest/matrix"
 	"github.com/trunkboard/trunkboard/sfu/livekit"
 )
 
-var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "trunkboard-scripts")
-	if err != nil {
-		return "", err
-	}
-	bin := filepath.Join(dir, "trunkboard")
-	cmd := exec.Command("go", "build", "-o", bin, "./cmd/trunkboard")
-	cmd.Dir = ".."
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return bin, nil
-})
+// underTest is the binary under test, built once for all of them.
+var underTest binary.Builder
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if bin, err := build(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(bin))
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { underTest.Main(m) }
 
 // script starts one of the scripts and stops it with the test; it must end within the time that its contract gives it.
 func script(t *testing.T, env []string, name string, args ...string) (stop func()) {
 	t.Helper()
-	bin, err := build()
-	if err != nil {
-		t.Fatal(err)
-	}
+	bin := underTest.Path(t)
 	var log bytes.Buffer
 	cmd := exec.Command(name, args...)
 	cmd.Env = append(append(os.Environ(), "TRUNKBOARD_BIN="+bin), env...)
@@ -90,13 +71,7 @@ func script(t *testing.T, env []string, name string, args ...string) (stop func(
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	return strconv.Itoa(binary.FreePort(t, "127.0.0.1"))
 }
 
 func ready(t *testing.T, url string) {

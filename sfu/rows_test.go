@@ -4,10 +4,9 @@ package sfu
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
+
+	"github.com/trunkboard/trunkboard/signalling/attacktest"
 )
 
 // attackRows says for each row of the catalogue of attacks on the SFU which tests hold it: "folder: what stands in one of its test files", a
@@ -68,53 +67,9 @@ var notHere = map[string]string{
 }
 
 func TestEveryRowOfTheCatalogueOfAttacksHasItsTests(t *testing.T) {
+	var rows []string
 	for n := 1; n <= 48; n++ {
-		row, found := fmt.Sprintf("S%02d ", n), 0
-		for name := range attackRows {
-			if strings.HasPrefix(name, row) {
-				found++
-			}
-		}
-		for name := range notHere {
-			if strings.HasPrefix(name, row) {
-				found++
-			}
-		}
-		if found != 1 {
-			t.Errorf("%s: %d rows", row, found)
-		}
+		rows = append(rows, fmt.Sprintf("S%02d ", n))
 	}
-	texts := make(map[string]string)
-	for row, tests := range attackRows {
-		if len(tests) == 0 {
-			t.Errorf("%s: no test", row)
-		}
-		for _, test := range tests {
-			folder, what, _ := strings.Cut(test, ": ")
-			text, ok := texts[folder]
-			if !ok {
-				files, err := filepath.Glob(filepath.Join("..", filepath.FromSlash(folder), "*_test.go"))
-				if err != nil {
-					t.Fatal(err)
-				}
-				for _, file := range files {
-					if filepath.Base(file) == "rows_test.go" {
-						continue
-					}
-					b, err := os.ReadFile(file)
-					if err != nil {
-						t.Fatal(err)
-					}
-					text += string(b)
-				}
-				texts[folder] = text
-			}
-			if strings.HasPrefix(what, "Test") || strings.HasPrefix(what, "Fuzz") {
-				what = "\nfunc " + what + "("
-			}
-			if !strings.Contains(text, what) {
-				t.Errorf("%s: %q is in no test of %s", row, strings.TrimSpace(what), folder)
-			}
-		}
-	}
+	attacktest.Catalogue{Rows: attackRows, NotHere: notHere}.Check(t, rows...)
 }

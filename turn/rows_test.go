@@ -4,10 +4,9 @@ package turn
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
+
+	"github.com/trunkboard/trunkboard/signalling/attacktest"
 )
 
 // attackRows says for each row of the catalogue of attacks on STUN, TURN and calls which tests hold it: "folder: what stands in one of its
@@ -71,50 +70,11 @@ var attackRows = map[string][]string{
 }
 
 func TestEveryRowOfTheCatalogueOfAttacksHasItsTests(t *testing.T) {
+	rows := []string{"T05-T18 "}
 	for n := 1; n <= 52; n++ {
-		row := fmt.Sprintf("T%02d ", n)
-		if n >= 5 && n <= 18 {
-			row = "T05-T18 "
-		}
-		found := false
-		for name := range attackRows {
-			found = found || strings.HasPrefix(name, row)
-		}
-		if !found {
-			t.Errorf("%s is missing", row)
+		if n < 5 || n > 18 {
+			rows = append(rows, fmt.Sprintf("T%02d ", n))
 		}
 	}
-	texts := make(map[string]string)
-	for row, tests := range attackRows {
-		if len(tests) == 0 {
-			t.Errorf("%s: no test", row)
-		}
-		for _, test := range tests {
-			folder, what, _ := strings.Cut(test, ": ")
-			text, ok := texts[folder]
-			if !ok {
-				files, err := filepath.Glob(filepath.Join("..", filepath.FromSlash(folder), "*_test.go"))
-				if err != nil {
-					t.Fatal(err)
-				}
-				for _, file := range files {
-					if filepath.Base(file) == "rows_test.go" {
-						continue
-					}
-					b, err := os.ReadFile(file)
-					if err != nil {
-						t.Fatal(err)
-					}
-					text += string(b)
-				}
-				texts[folder] = text
-			}
-			if strings.HasPrefix(what, "Test") || strings.HasPrefix(what, "Fuzz") {
-				what = "\nfunc " + what + "("
-			}
-			if !strings.Contains(text, what) {
-				t.Errorf("%s: %q is in no test of %s", row, strings.TrimSpace(what), folder)
-			}
-		}
-	}
+	attacktest.Catalogue{Rows: attackRows}.Check(t, rows...)
 }

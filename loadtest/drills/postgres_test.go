@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/trunkboard/trunkboard/loadtest/binary"
 )
 
 // postgres is a database server of the drill's own, with fsync on: Debian's binaries, run by the user postgres where we are root.
@@ -101,7 +103,7 @@ func newPostgres(t *testing.T, dir string) *postgres {
 	t.Helper()
 	own(t, dir)
 	asPostgres(t, "initdb", "-D", dir, "-U", "trunkboard", "-A", "trust", "-E", "UTF8", "--locale=C")
-	p := &postgres{t: t, dir: dir, port: freePort(t)}
+	p := &postgres{t: t, dir: dir, port: binary.FreePort(t, "127.0.0.1")}
 	p.start()
 	return p
 }

@@ -6,16 +6,16 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/trunkboard/trunkboard/loadtest/binary"
 )
 
 // rounds is how often a drill breaks something: a few times by default, long in `make test-long`.
@@ -26,39 +26,10 @@ func rounds(short, long int) int {
 	return short
 }
 
-// build makes the binary under test, once for all drills.
-var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "trunkboard-drill")
-	if err != nil {
-		return "", err
-	}
-	bin := filepath.Join(dir, "trunkboard")
-	cmd := exec.Command("go", "build", "-o", bin, "./cmd/trunkboard")
-	cmd.Dir = filepath.Join("..", "..")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return bin, nil
-})
+// underTest is the binary under test, built once for all of them.
+var underTest binary.Builder
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if bin, err := build(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(bin))
-	}
-	os.Exit(code)
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
+func TestMain(m *testing.M) { underTest.Main(m) }
 
 const secret = "drill"
 
@@ -76,7 +47,7 @@ func newServer(t *testing.T) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{t: t, port: freePort(t), log: log}
+	s := &server{t: t, port: binary.FreePort(t, "127.0.0.1"), log: log}
 	t.Cleanup(func() {
 		s.kill()
 		if t.Failed() {
@@ -92,10 +63,6 @@ func (s *server) url() string { return fmt.Sprintf("http://127.0.0.1:%d", s.port
 // start runs the server on a data folder and a database ("" for SQLite in the folder) and waits until it answers.
 func (s *server) start(data, database string) {
 	s.t.Helper()
-	bin, err := build()
-	if err != nil {
-		s.t.Fatal(err)
-	}
 	set := []string{
 		"data_dir=" + data, fmt.Sprintf("listen.client=127.0.0.1:%d", s.port), "listen.metrics=", "limits.enabled=false", "log.level=warn",
 		"accounts.password_cost=minimum", "registration.shared_secret=" + secret,
@@ -107,7 +74,7 @@ func (s *server) start(data, database string) {
 	for _, kv := range set {
 		args = append(args, "--set", kv)
 	}
-	s.cmd = exec.Command(bin, args...)
+	s.cmd = exec.Command(underTest.Path(s.t), args...)
 	s.cmd.Stdout, s.cmd.Stderr = io.Discard, s.log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // no server outlives a test that was killed itself
 	if err := s.cmd.Start(); err != nil {

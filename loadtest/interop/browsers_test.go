@@ -3,9 +3,6 @@
 package interop
 
 import (
-	"bufio"
-	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -14,11 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/trunkboard/trunkboard/loadtest/binary"
 	"github.com/trunkboard/trunkboard/web"
+	"github.com/trunkboard/trunkboard/web/browsertest"
 )
 
 // A call between people on two Trunkboards, each in the web client of their own server, with nothing but relayed media.
@@ -111,7 +109,7 @@ func newPreparedTrunkboard(t *testing.T, ca *authority, address string, prepare 
 	dir := t.TempDir()
 	prepare(filepath.Join(dir, "data"))
 	ca.issue(t, dir, address)
-	client, federation := freePort(t, address), freePort(t, address)
+	client, federation := binary.FreePort(t, address), binary.FreePort(t, address)
 	s := &server{kind: "trunkboard", name: fmt.Sprintf("%s:%d", address, federation), base: fmt.Sprintf("http://%s:%d", address, client), log: filepath.Join(dir, "server.log")}
 	s.run = trunkboard(t, "", append(relaySettings(address),
 		"server_name="+s.name, "data_dir="+filepath.Join(dir, "data"), "public_url="+s.base,
@@ -128,7 +126,7 @@ func newPreparedTrunkboard(t *testing.T, ca *authority, address string, prepare 
 func newRelay(t *testing.T, address string) string {
 	t.Helper()
 	dir := t.TempDir()
-	metrics, listen := fmt.Sprintf("%s:%d", address, freePort(t, address)), fmt.Sprintf("%s:%d", address, freePort(t, address))
+	metrics, listen := fmt.Sprintf("%s:%d", address, binary.FreePort(t, address)), fmt.Sprintf("%s:%d", address, binary.FreePort(t, address))
 	s := &server{kind: "relay", name: listen, ready: "http://" + metrics + "/ready", log: filepath.Join(dir, "server.log")}
 	s.run = trunkboard(t, "turn", append(relaySettings(address),
 		"data_dir="+filepath.Join(dir, "data"), "listen.metrics="+metrics, "turn.listen="+listen, "turn.secret="+secret))
@@ -143,10 +141,7 @@ func relaySettings(address string) []string {
 
 func trunkboard(t *testing.T, only string, settings []string) func() *exec.Cmd {
 	t.Helper()
-	bin, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	bin := underTest.Path(t)
 	args := []string{"serve"}
 	if only != "" {
 		args = append(args, "--only", only)
@@ -188,39 +183,5 @@ func callBetween(t *testing.T, one, two string) {
 // browsersBetween runs the cases of a script as subtests.
 func browsersBetween(t *testing.T, script, one, two string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "node", script, one, two)
-	cmd.Env = append(os.Environ(), "TRUNKBOARD_TEST_PATIENCE=60000")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	cases := 0
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		var c struct{ Case, Error, Note string }
-		if !strings.HasPrefix(lines.Text(), "{") || json.Unmarshal(lines.Bytes(), &c) != nil {
-			t.Log(lines.Text())
-			continue
-		}
-		cases++
-		t.Run(c.Case, func(t *testing.T) {
-			if c.Note != "" {
-				t.Log(c.Note)
-			}
-			if c.Error != "" {
-				t.Error(c.Error)
-			}
-		})
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("the browsers' script: %v", err)
-	}
-	if cases == 0 {
-		t.Error("no case was run")
-	}
+	browsertest.Run(t, 8*time.Minute, []string{"TRUNKBOARD_TEST_PATIENCE=60000"}, script, one, two)
 }

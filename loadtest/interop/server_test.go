@@ -20,10 +20,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/trunkboard/trunkboard/loadtest/binary"
 )
 
 const secret = "interop"
@@ -96,50 +97,18 @@ func (a *authority) issue(t *testing.T, dir, address string) {
 	}
 }
 
-// freePort is a TCP port of an address that nobody listens on.
-func freePort(t *testing.T, address string) int {
-	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
+// underTest is the binary under test, built once for all of them.
+var underTest binary.Builder
 
-// binary builds Trunkboard once for all tests.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "trunkboard-interop")
-	if err != nil {
-		return "", err
-	}
-	cmd := exec.Command("go", "build", "-o", dir, "./cmd/trunkboard")
-	cmd.Dir = filepath.Join("..", "..")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return filepath.Join(dir, "trunkboard"), nil
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if bin, err := binary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(bin))
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { underTest.Main(m) }
 
 // newTrunkboard runs Trunkboard by the adapter of the conformance suite, behind the words of a command that runs another, if any.
 func newTrunkboard(t *testing.T, ca *authority, address string, wrapped ...string) *server {
 	t.Helper()
-	bin, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	bin := underTest.Path(t)
 	dir := t.TempDir()
 	ca.issue(t, dir, address)
-	client, federation := freePort(t, address), freePort(t, address)
+	client, federation := binary.FreePort(t, address), binary.FreePort(t, address)
 	s := &server{kind: "trunkboard", name: fmt.Sprintf("%s:%d", address, federation), base: fmt.Sprintf("http://%s:%d", address, client), log: filepath.Join(dir, "server.log")}
 	adapter, err := filepath.Abs("../conformance/adapter.sh")
 	if err != nil {
@@ -171,7 +140,7 @@ func newSynapse(t *testing.T, ca *authority, address, more string) *server {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	ca.issue(t, dir, address)
 	inside := "/tmp/" + filepath.Base(dir)
-	client, federation := freePort(t, address), freePort(t, address)
+	client, federation := binary.FreePort(t, address), binary.FreePort(t, address)
 	s := &server{kind: "synapse", name: fmt.Sprintf("%s:%d", address, federation), base: fmt.Sprintf("http://%s:%d", address, client), log: filepath.Join(dir, "server.log")}
 	config := fmt.Sprintf(`
 server_name: %q
@@ -231,7 +200,7 @@ func newDendrite(t *testing.T, ca *authority, address, clientAPI string) *server
 	bin := os.Getenv("TRUNKBOARD_INTEROP_DENDRITE")
 	dir := t.TempDir()
 	ca.issue(t, dir, address)
-	client, federation := freePort(t, address), freePort(t, address)
+	client, federation := binary.FreePort(t, address), binary.FreePort(t, address)
 	s := &server{kind: "dendrite", name: fmt.Sprintf("%s:%d", address, federation), base: fmt.Sprintf("http://%s:%d", address, client), log: filepath.Join(dir, "server.log")}
 	if out, err := exec.Command(filepath.Join(bin, "generate-keys"), "-private-key", filepath.Join(dir, "matrix_key.pem")).CombinedOutput(); err != nil {
 		t.Fatalf("generate-keys: %v\n%s", err, out)

@@ -4,15 +4,11 @@
 package e2e
 
 import (
-	"bufio"
-	"context"
-	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"os"
 	"os/exec"
-	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +16,7 @@ import (
 	"github.com/trunkboard/trunkboard/sfu"
 	"github.com/trunkboard/trunkboard/sfu/livekit"
 	"github.com/trunkboard/trunkboard/sfu/transport"
+	"github.com/trunkboard/trunkboard/web/browsertest"
 )
 
 const bundle = "node_modules/livekit-client/dist/livekit-client.umd.js"
@@ -68,38 +65,5 @@ func TestLiveKitClientInChromium(t *testing.T) {
 	ts := httptest.NewServer(mux)
 	defer ts.Close()
 
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "node", "browser.mjs", ts.URL)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	cases := 0
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		var c struct{ Case, Error, Note string }
-		if !strings.HasPrefix(lines.Text(), "{") || json.Unmarshal(lines.Bytes(), &c) != nil {
-			t.Log(lines.Text())
-			continue
-		}
-		cases++
-		t.Run(c.Case, func(t *testing.T) {
-			if c.Note != "" {
-				t.Log(c.Note)
-			}
-			if c.Error != "" {
-				t.Error(c.Error)
-			}
-		})
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("the browser's script: %v", err)
-	}
-	if cases == 0 {
-		t.Error("no case was run")
-	}
+	browsertest.Run(t, 15*time.Minute, nil, "browser.mjs", ts.URL)
 }

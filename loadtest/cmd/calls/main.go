@@ -7,49 +7,35 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"syscall"
 
+	"github.com/trunkboard/trunkboard/loadtest/command"
 	"github.com/trunkboard/trunkboard/loadtest/load"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "calls:", err)
-		os.Exit(1)
-	}
-}
+func main() { command.Main("calls", register) }
 
-func run(ctx context.Context, args []string, out, usage io.Writer) error {
-	fs := flag.NewFlagSet("calls", flag.ContinueOnError)
-	fs.SetOutput(usage)
+func register(fs *flag.FlagSet) func(context.Context, io.Writer) error {
 	var f load.Flags
 	f.Register(fs)
 	s := load.Calls{}
 	fs.IntVar(&s.Pairs, "pairs", 10, "pairs who call each other, one call of a pair at a time")
 	peer := fs.String("peer", "", "a second homeserver, where the callees are; it takes the same -secret. Empty: the first")
-	if err := fs.Parse(args); err != nil {
-		return err
-	}
-	if err := f.Parsed(); err != nil {
-		return err
-	}
-	if s.Pairs < 1 || s.Pairs > 500 {
-		return errors.New("-pairs must be between 1 and 500")
-	}
-	s.Config = f.Config
-	if *peer != "" {
-		var err error
-		if s.Peer, err = f.Peer(*peer); err != nil {
+	return func(ctx context.Context, out io.Writer) error {
+		if err := f.Parsed(); err != nil {
 			return err
 		}
-		defer s.Peer.Close()
+		if s.Pairs < 1 || s.Pairs > 500 {
+			return errors.New("-pairs must be between 1 and 500")
+		}
+		s.Config = f.Config
+		if *peer != "" {
+			var err error
+			if s.Peer, err = f.Peer(*peer); err != nil {
+				return err
+			}
+			defer s.Peer.Close()
+		}
+		return f.Run(ctx, s, out)
 	}
-	return f.Run(ctx, s, out)
 }

@@ -5,32 +5,19 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
+	"github.com/trunkboard/trunkboard/loadtest/command"
 	"github.com/trunkboard/trunkboard/loadtest/figures"
 	"github.com/trunkboard/trunkboard/loadtest/rooms"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "rooms:", err)
-		os.Exit(1)
-	}
-}
+func main() { command.Main("rooms", register) }
 
-func run(ctx context.Context, args []string, out, usage io.Writer) error {
-	fs := flag.NewFlagSet("rooms", flag.ContinueOnError)
-	fs.SetOutput(usage)
+func register(fs *flag.FlagSet) func(context.Context, io.Writer) error {
 	var s rooms.Scenario
 	fs.StringVar(&s.URL, "url", "ws://127.0.0.1:7880", "where /rtc is; on loopback only")
 	fs.StringVar(&s.Key, "key", "devkey", "API key of the server")
@@ -45,12 +32,11 @@ func run(ctx context.Context, args []string, out, usage io.Writer) error {
 	fs.DurationVar(&s.Warm, "warm", 6*time.Second, "between the last join and the timed part")
 	fs.DurationVar(&s.Duration, "dur", 10*time.Second, "length of the timed part, at most 2m")
 	fs.IntVar(&s.PID, "pid", 0, "process id of the server: its CPU and memory are measured")
-	if err := fs.Parse(args); err != nil {
+	return func(ctx context.Context, out io.Writer) error {
+		r, err := s.Run(ctx)
+		if r.Rows != "" {
+			fmt.Fprint(out, figures.Head, r.Rows, "\n", r.Note, "\n")
+		}
 		return err
 	}
-	r, err := s.Run(ctx)
-	if r.Rows != "" {
-		fmt.Fprint(out, figures.Head, r.Rows, "\n", r.Note, "\n")
-	}
-	return err
 }
