@@ -53,15 +53,20 @@ func (a *Arrivals) Pending() bool { return a.next != 0 && a.last >= a.next }
 
 // Append appends a feedback message about the packets since the last one; nothing if there are none.
 func (a *Arrivals) Append(to []byte, sender, media uint32) []byte {
-	for a.next != 0 && a.next <= a.last && a.seen[a.next%window].count != a.next {
-		a.next++ // the first one described must have arrived: it gives the reference time
-	}
 	if !a.Pending() {
 		return to
 	}
-	first := a.next
+	// The first one that arrived gives the reference time. Those before it are told as lost, unless they are so many that the numbers
+	// have rather jumped.
+	first, came := a.next, a.next
+	for came < a.last && a.seen[came%window].count != came {
+		came++
+	}
+	if came-first > maxPackets/2 {
+		first = came
+	}
 	n := int(min(a.last-first+1, maxPackets))
-	reference := a.seen[first%window].at / refTick
+	reference := a.seen[came%window].at / refTick
 	start := len(to)
 	to = append(to, 0x80|15, packets.TransportFB, 0, 0)
 	to = binary.BigEndian.AppendUint32(to, sender)

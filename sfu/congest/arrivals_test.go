@@ -91,3 +91,29 @@ func TestAJumpOfTheNumbersIsSurvived(t *testing.T) {
 	}
 	t.Error("it never ends")
 }
+
+func TestFeedbackTellsOfWhatIsMissingBetweenTwoMessages(t *testing.T) {
+	var a Arrivals
+	for sn := range uint16(10) {
+		a.Note(100+sn, time.Second)
+	}
+	lost := func() (n int) {
+		ReadFeedback(a.Append(nil, 1, 2)[4:], func(_ uint16, _ time.Duration, received bool) {
+			if !received {
+				n++
+			}
+		})
+		return n
+	}
+	if n := lost(); n != 0 {
+		t.Errorf("%d lost", n)
+	}
+	a.Note(150, 2*time.Second)
+	if n := lost(); n != 40 {
+		t.Errorf("%d told as lost, want those from 110 to 149", n)
+	}
+	a.Note(700, 3*time.Second) // the sender has begun anew
+	if n := lost(); n != 0 {
+		t.Errorf("%d told as lost after a jump", n)
+	}
+}

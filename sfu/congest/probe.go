@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package congest
+
+import "time"
+
+// probe is a burst above the usual rate: what arrives of it shows whether there is room.
+type probe struct {
+	from, to    uint64 // counts
+	target      float64
+	first, last time.Duration // arrivals
+	size, got   int
+	lost        int
+	firstSize   int
+	sent        time.Duration // when it ended
+	running     bool
+}
+
+// StartProbe says that what is sent from now until EndProbe is meant to reach target bit/s.
+func (e *Estimator) StartProbe(target int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.probe = probe{from: e.next + 1, to: 1<<64 - 1, target: float64(target), running: true}
+}
+
+// EndProbe ends the burst.
+func (e *Estimator) EndProbe(now time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.probe.to, e.probe.sent = e.next, now
+}
+
+// probed counts what is told of a probe.
+func (e *Estimator) probed(count uint64, size int, arrival time.Duration, received bool) {
+	p := &e.probe
+	if !p.running || count < p.from || count > p.to {
+		return
+	}
+	if !received {
+		p.lost++
+		return
+	}
+	if p.got == 0 || arrival < p.first {
+		p.first, p.firstSize = arrival, size
+	}
+	p.last = max(p.last, arrival)
+	p.size += size
+	p.got++
+}
+
+// ProbeResult ends a probe: whether nearly all of it came through, at its rate, so that the estimate was raised. Packets of which nothing
+// was told, because feedback got lost, count for nothing, but half must be known.
+func (e *Estimator) ProbeResult(now time.Duration) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := e.probe
+	e.probe = probe{}
+	sent, told := p.to-p.from+1, p.got+p.lost
+	if !p.running || p.got < 5 || uint64(2*told) < sent || float64(p.lost) > (0.05+e.loss.noise)*float64(told) || p.last <= p.first || e.delayed > p.sent {
+		return false
+	}
+	got := float64(8*(p.size-p.firstSize)) / (p.last - p.first).Seconds()
+	if float64(told) < 0.95*float64(sent) {
+		got *= float64(sent) / float64(told) // at most twice: see above
+	}
+	if got < 0.85*p.target {
+		return false
+	}
+	e.rate = max(e.rate, min(got, p.target))
+	e.loss.reset()
+	e.before.set = false
+	return true
+}
