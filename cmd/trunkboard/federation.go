@@ -66,6 +66,13 @@ func (o *outgoing) observe(pos int64, notes []storage.Note) {
 	}
 }
 
+// hear takes in what other nodes announce of other servers.
+func (o *outgoing) hear(a storage.Announcement) {
+	if o.sender != nil {
+		o.sender.Hear(a)
+	}
+}
+
 // openSender makes what carries events and EDUs to other servers.
 func (a *App) openSender(o *outgoing, others *federation.Service, d edus.Deps) {
 	log := a.log.With("part", "federation")

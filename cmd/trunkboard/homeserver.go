@@ -166,7 +166,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		},
 		Deactivate: func(ctx context.Context, userID string, _ bool) error { return room.LeaveAll(ctx, userID) },
 	})
-	if err := a.openNodes(nodes{store: store, rooms: room, acc: acc, keys: keys, sync: sync}); err != nil {
+	if err := a.openNodes(nodes{store: store, rooms: room, acc: acc, keys: keys, sync: sync, out: telling}); err != nil {
 		return nil, err
 	}
 	var links *preview.Service

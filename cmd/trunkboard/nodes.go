@@ -40,6 +40,7 @@ type nodes struct {
 	acc   *accounts.Service
 	keys  *e2ee.Service
 	sync  *syncapi.Service
+	out   *outgoing
 }
 
 // hear turns what other nodes announce into notes for this node's observers. It runs on the store's writer.
@@ -68,6 +69,8 @@ func (n nodes) hear(list []storage.Announcement) ([]storage.Note, error) {
 			}
 			notes = append(notes, note)
 		case storage.NoteTokens, storage.NoteUser: // accounts alone
+		case storage.NoteSending:
+			n.out.hear(a)
 		case storage.NoteDeviceGone:
 			n.keys.ForgetDevice(a.User, a.Device)
 		case storage.NoteKeyCounts:
@@ -77,6 +80,7 @@ func (n nodes) hear(list []storage.Announcement) ([]storage.Note, error) {
 			if _, _, err := n.rooms.Hear(ctx, a); err != nil {
 				return nil, err
 			}
+			n.out.hear(a)
 			notes = append(notes, remote(a))
 		default:
 			notes = append(notes, remote(a))

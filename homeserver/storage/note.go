@@ -22,6 +22,7 @@ const (
 	NoteUser                            // for other nodes only: what User may do has changed
 	NoteForgotten                       // for other nodes only: User has forgotten Room
 	NoteLost                            // what other nodes committed was missed: nothing that is remembered is sure
+	NoteSending                         // for other nodes only: something was queued for other servers, or they are away or back; Data is a Sending
 )
 
 // Note tells whoever waits for the stream what a committed transaction put into it. Value may hold what was written, so that a live

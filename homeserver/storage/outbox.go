@@ -16,7 +16,7 @@ type Queued struct {
 	Payload     []byte
 }
 
-// InsertOutbox queues something for another server.
+// InsertOutbox queues something for another server, and has the other nodes hear of it.
 func (tx *Tx) InsertOutbox(q Queued) error {
 	kind, payload, urgent := "pdu", q.Payload, 0
 	if q.EventNID == 0 {
@@ -27,6 +27,12 @@ func (tx *Tx) InsertOutbox(q Queued) error {
 	}
 	if q.Urgent {
 		urgent = 1
+	}
+	if tx.Shared() {
+		if tx.queued == nil {
+			tx.queued = map[string]struct{}{}
+		}
+		tx.queued[q.Destination] = struct{}{}
 	}
 	_, err := tx.Exec(`INSERT INTO outbox (destination, seq, kind, event_nid, payload, urgent) VALUES ($1, $2, $3, $4, $5, $6)`, q.Destination, q.Seq, kind, q.EventNID, payload, urgent)
 	return err

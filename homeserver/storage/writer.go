@@ -149,6 +149,9 @@ func (w *writer) transaction(batch []op) (err error) {
 		}
 	}
 	share := w.share.Load()
+	if share != nil {
+		tx.announceQueued()
+	}
 	if len(tx.announced) > 0 {
 		if err := tx.writeLog(share); err != nil {
 			return err
@@ -235,9 +238,10 @@ type Tx struct {
 	notes []Note
 	after []func()
 
-	announced []Announcement // for other nodes
-	durable   bool           // committed
-	follow    bool           // read what other nodes committed
+	announced []Announcement      // for other nodes
+	queued    map[string]struct{} // other servers that something was queued for; kept when there are other nodes
+	durable   bool                // committed
+	follow    bool                // read what other nodes committed
 }
 
 // Context is good for reads that a write needs: a write that was queued is finished, whoever waits for it.

@@ -44,8 +44,8 @@ func (s *Service) Typed(room *rooms.Room, user string, typing bool) {
 // Observe hears of commits: receipts go out, and changes of devices are worked on by Run.
 func (s *Service) Observe(_ int64, notes []storage.Note) {
 	for _, n := range notes {
-		if n.Remote {
-			continue // the node that committed it tells others
+		if n.Remote && n.Kind != storage.NoteReceipt {
+			continue // the node that committed it queues what is told of it; receipts are sent by the node whose the other server is
 		}
 		switch n.Kind {
 		case storage.NoteReceipt:

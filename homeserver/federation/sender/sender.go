@@ -10,7 +10,7 @@
 //
 // Calls do not wait behind a backlog: rows that are urgent go first. The id of a transaction is a hash of what is in it, so one that
 // is sent again because its answer was lost does nothing twice. What is only of the moment, such as typing, is kept in memory
-// alone, the newest of each kind, and forgotten when the other server is away.
+// alone, the newest of each kind, and forgotten when the other server is away. Of several nodes one sends to a server: see leases.go.
 package sender
 
 import (
@@ -59,6 +59,8 @@ type Deps struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // may be nil
 
+	LeaseTTL time.Duration // of several nodes, how long what one sends to waits for it when it is gone; 0: 6 s
+
 	// Returned hears of a server that was away and is there again: what was of the moment it has missed. It must not block; may be nil.
 	Returned func(server string)
 }
@@ -68,6 +70,8 @@ type Sender struct {
 	Deps
 	slots   chan struct{}
 	working sync.WaitGroup
+	leases  *leases       // nil on a node that is alone
+	look    chan struct{} // poked when the outbox may hold something for any server
 
 	mu    sync.Mutex
 	ctx   context.Context // of Run; nil before
@@ -93,7 +97,10 @@ type lane struct {
 
 // New makes a Sender.
 func New(d Deps) *Sender {
-	s := &Sender{Deps: d, slots: make(chan struct{}, atOnce), lanes: map[string]*lane{}}
+	s := &Sender{Deps: d, slots: make(chan struct{}, atOnce), look: make(chan struct{}, 1), lanes: map[string]*lane{}}
+	if d.Store.Postgres() {
+		s.leases = newLeases(d.Store, d.LeaseTTL, d.Log)
+	}
 	s.sent = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "trunkboard_federation_transactions_total", Help: "Transactions to other servers by result: sent, failed, refused."}, []string{"result"})
 	s.behind = prometheus.NewGauge(prometheus.GaugeOpts{Name: "trunkboard_federation_waiting_servers", Help: "Other servers that do not answer and that something waits for."})
 	if d.Metrics != nil {
@@ -108,26 +115,30 @@ func (s *Sender) Run(ctx context.Context) error {
 	s.ctx = ctx
 	early := slices.Collect(maps.Values(s.lanes))
 	s.mu.Unlock()
+	var beating sync.WaitGroup
+	if s.leases != nil {
+		beating.Go(func() { s.leases.run(ctx, s.lookAround) })
+	} else {
+		s.lookAround()
+	}
 	for _, l := range early {
 		l.wake()
 	}
-	for {
-		list, err := s.Store.OutboxDestinations(ctx)
-		if err == nil {
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-s.look:
+			list, err := s.Store.OutboxDestinations(ctx)
+			if err != nil && ctx.Err() == nil {
+				s.Log.Warn("the outbox could not be read", "err", err)
+				s.pause(ctx, firstWait)
+				s.lookAround()
+			}
 			for _, server := range list {
 				s.Wake(server)
 			}
-			break
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		s.Log.Warn("the outbox could not be read", "err", err)
-		if !s.pause(ctx, firstWait) {
-			break
 		}
 	}
-	<-ctx.Done()
 	s.mu.Lock()
 	s.ctx = nil // no lane starts any more
 	for _, l := range s.lanes {
@@ -140,7 +151,28 @@ func (s *Sender) Run(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	s.working.Wait()
+	beating.Wait()
+	if s.leases != nil {
+		s.leases.leave()
+	}
 	return nil
+}
+
+// lookAround has Run wake every server that the outbox holds something for.
+func (s *Sender) lookAround() {
+	select {
+	case s.look <- struct{}{}:
+	default:
+	}
+}
+
+// spawn runs f on a goroutine that Run waits for; not before Run has begun, nor when it ends.
+func (s *Sender) spawn(f func(ctx context.Context)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ctx := s.ctx; ctx != nil {
+		s.working.Go(func() { f(ctx) })
+	}
 }
 
 // pause waits, and says false when ctx ended first.
@@ -167,11 +199,48 @@ func (s *Sender) Observe(_ int64, notes []storage.Note) {
 	}
 }
 
-// Wake says that the outbox holds something for a server. It returns at once.
-func (s *Sender) Wake(server string) { s.lane(server).wake() }
+// Wake says that the outbox holds something for a server. It returns at once. When the server is another node's, that node has heard of
+// it with the commit.
+func (s *Sender) Wake(server string) {
+	if !s.leases.others(server) {
+		s.lane(server).wake()
+	}
+}
 
-// Alive says that a server showed life: what waits for it is tried at once.
+// Hear takes in what another node has announced of other servers (storage.NoteSending, storage.NoteLost). It returns at once.
+func (s *Sender) Hear(a storage.Announcement) {
+	if s.leases == nil {
+		return
+	}
+	queued, back, all := s.leases.hear(a)
+	if all {
+		s.lookAround()
+	}
+	for _, server := range queued {
+		s.lane(server).wake()
+	}
+	for _, server := range back {
+		s.alive(server)
+	}
+}
+
+// Alive says that a server showed life: what waits for it is tried at once, by the node that sends to it.
 func (s *Sender) Alive(server string) {
+	s.alive(server)
+	if s.leases.waited(server) {
+		s.spawn(func(ctx context.Context) {
+			err := s.Store.Write(ctx, func(tx *storage.Tx) error {
+				tx.AnnounceSending(storage.Sending{Back: []string{server}})
+				return nil
+			})
+			if err != nil && ctx.Err() == nil {
+				s.Log.Debug("other nodes could not be told of another server", "server", server, "err", err)
+			}
+		})
+	}
+}
+
+func (s *Sender) alive(server string) {
 	s.mu.Lock()
 	l := s.lanes[server]
 	s.mu.Unlock()
@@ -188,6 +257,9 @@ func (s *Sender) Alive(server string) {
 	l.mu.Unlock()
 	if waiting {
 		l.wake()
+		if s.leases != nil {
+			s.spawn(func(ctx context.Context) { s.leases.mark(ctx, server, false) })
+		}
 		s.returned(server)
 	}
 }
@@ -199,8 +271,12 @@ func (s *Sender) returned(server string) {
 }
 
 // Moment sends an EDU that is only of the moment. A newer one with the same key takes the place of one that was not sent yet; when the
-// server is away, or the lane full, it is dropped.
+// server is away, the lane full, or the server another node's, it is dropped: every node hears of what is of the moment, and the one
+// whose server it is sends it.
 func (s *Sender) Moment(server, key string, edu json.RawMessage) {
+	if s.leases.others(server) {
+		return
+	}
 	l := s.lane(server)
 	l.mu.Lock()
 	if l.wait != nil {
@@ -267,6 +343,15 @@ func (l *lane) work(ctx context.Context) {
 			// Something in there is more than the other server takes. It is found by halves, and left out.
 			l.s.sent.WithLabelValues("refused").Inc()
 			limit = max(1, n/2)
+		case errors.Is(err, errElsewhere):
+			l.mu.Lock()
+			if !l.again {
+				l.busy, l.failures, l.order, l.moments = false, 0, nil, nil
+				l.mu.Unlock()
+				return
+			}
+			l.again = false
+			l.mu.Unlock()
 		case err != nil:
 			l.s.sent.WithLabelValues("failed").Inc()
 			l.fail(ctx, err)
@@ -279,6 +364,7 @@ func (l *lane) work(ctx context.Context) {
 			l.failures = 0
 			l.mu.Unlock()
 			if away {
+				l.s.leases.mark(ctx, l.server, false)
 				l.s.returned(l.server)
 			}
 		default:
@@ -314,6 +400,9 @@ func (l *lane) fail(ctx context.Context, err error) {
 		}
 	})
 	l.mu.Unlock()
+	if n == 1 {
+		l.s.leases.mark(ctx, l.server, true)
+	}
 	l.s.Log.Debug("a server does not take what is sent to it", "server", l.server, "failures", n, "next", wait.Round(time.Second), "err", err)
 	if n%8 == 0 {
 		if dropped, err := l.s.Store.TrimOutbox(ctx, l.server, maxWaiting); err == nil && dropped > 0 {
@@ -335,6 +424,11 @@ func (l *lane) step(ctx context.Context, limit int) (n int, err error) {
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
+	may, release, err := l.s.leases.hold(ctx, l.server)
+	if err != nil {
+		return 0, err
+	}
+	defer release()
 	rows, err := l.s.Store.Outbox(ctx, l.server, limit)
 	if err != nil {
 		return 0, err
@@ -349,9 +443,11 @@ func (l *lane) step(ctx context.Context, limit int) (n int, err error) {
 		return 0, nil
 	}
 	if len(txn.PDUs)+len(txn.EDUs) > 0 {
-		err := l.s.put(ctx, l.server, txn)
+		err := l.s.put(may, l.server, txn)
 		var refused *refusal
 		switch {
+		case err != nil && may.Err() != nil && ctx.Err() == nil:
+			return 0, errElsewhere // cut off
 		case errors.As(err, &refused) && len(rows) <= 1:
 			l.s.Log.Warn("a server refuses something for good; it is left out", "server", l.server, "err", err)
 		case err != nil:
