@@ -125,15 +125,23 @@ type process struct {
 // process makes and starts a server on an address of 127.0.0.0/8, named after it and a port.
 func (n *internet) process(address string) *process {
 	n.t.Helper()
-	client, federation := freeAddress(n.t, address), freeAddress(n.t, address)
+	name := freeAddress(n.t, address)
+	return n.processOf(address, name, name)
+}
+
+// processOf makes and starts a server, or one node of it, that is called name and listens at federation for other servers.
+func (n *internet) processOf(address, name, federation string, set ...string) *process {
+	n.t.Helper()
+	client := freeAddress(n.t, address)
 	dir := n.t.TempDir()
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	p := &process{t: n.t, name: federation, base: "http://" + client, log: log}
+	p := &process{t: n.t, name: name, base: "http://" + client, log: log}
 	p.settings = n.config(p.name, "data_dir="+filepath.Join(dir, "data"), "listen.client="+client, "listen.federation="+federation,
 		"listen.https=", "listen.metrics=", "accounts.password_cost=minimum", "shutdown.drain=1s")
+	p.settings = append(p.settings, set...)
 	n.t.Cleanup(func() {
 		p.kill()
 		if text, err := os.ReadFile(log.Name()); err == nil && n.t.Failed() {
