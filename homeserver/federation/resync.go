@@ -20,6 +20,7 @@ const (
 	resyncTime  = 5 * time.Minute
 	resyncFirst = 30 * time.Second // before a room whose state could not be had is tried again; doubled each time
 	resyncLast  = time.Hour
+	resyncLook  = 5 * time.Minute // where there may be other nodes: between looks for rooms whose node is gone
 )
 
 // resyncs fetches the states of rooms that were joined with members left out (MSC3902), one room after the other, until ctx ends. What
@@ -40,12 +41,19 @@ func (s *Service) resyncs(ctx context.Context) {
 		}
 		var again <-chan struct{}
 		stop := func() bool { return true }
+		pause := time.Duration(0)
 		if left {
-			due := make(chan struct{})
-			stop = s.Clock.AfterFunc(wait, func() { close(due) })
-			again, wait = due, min(2*wait, resyncLast)
+			pause, wait = wait, min(2*wait, resyncLast)
 		} else {
 			wait = resyncFirst
+			if s.Store.Postgres() {
+				pause = resyncLook
+			}
+		}
+		if pause > 0 {
+			due := make(chan struct{})
+			stop = s.Clock.AfterFunc(pause, func() { close(due) })
+			again = due
 		}
 		select {
 		case <-ctx.Done():
