@@ -98,6 +98,8 @@ for (const mode of (process.env.TRUNKBOARD_RTC_MODES ?? 'compatibility,matrix_2_
     });
 
     it('a call small in the corner goes on while one reads', async () => {
+      // The keyboard is in the call once it is open, and in the room again once it is small.
+      assert.equal(await ben.page.evaluate(() => document.activeElement?.dataset.testid), 'group-frame');
       await ben.page.getByTestId('group-minimise').click();
       await ben.client.send('I am reading along');
       await ben.client.sees('I am reading along');

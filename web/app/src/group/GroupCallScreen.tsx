@@ -17,6 +17,11 @@ export function GroupCallScreen() {
     // Connected first, loaded then: the widget speaks as soon as it is there.
     call.attach(frame.current);
     frame.current.src = call.url;
+    // The keyboard goes into the call, and back to where it was.
+    const before = document.activeElement;
+    return () => {
+      if (before instanceof HTMLElement && before.isConnected) before.focus();
+    };
   }, [call]);
 
   if (!open) return null;
@@ -47,7 +52,7 @@ export function GroupCallScreen() {
           <Icon name="hangup" size={18} />
         </button>
       </header>
-      <iframe ref={frame} className="group-call-frame" title={`Group call in ${group.name}`} allow="camera; microphone; display-capture; autoplay; clipboard-write; fullscreen; screen-wake-lock" data-testid="group-frame" />
+      <iframe ref={frame} className="group-call-frame" title={`Group call in ${group.name}`} allow="camera; microphone; display-capture; autoplay; clipboard-write; fullscreen; screen-wake-lock" data-testid="group-frame" onLoad={() => frame.current?.focus()} />
     </section>
   );
 }

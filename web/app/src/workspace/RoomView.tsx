@@ -70,6 +70,7 @@ function RoomHeader({ roomId, model }: { roomId: string; model: RoomModel }) {
   const connection = useConnection();
   const item = useApp((s) => s.rooms.find((r) => r.id === roomId));
   const call = useApp((s) => s.call);
+  const group = useApp((s) => s.group);
   const [inviting, setInviting] = useState(false);
   const [menu, setMenu] = useState(false);
   const [asking, setAsking] = useState(false);
@@ -80,7 +81,7 @@ function RoomHeader({ roomId, model }: { roomId: string; model: RoomModel }) {
   // m.call.* is for two: with more people in the room nobody could say who is meant.
   const partner = model.others.length === 1 ? model.others[0] : undefined;
   const inThisCall = call?.roomId === roomId && call.phase !== 'ended';
-  const reason = !partner ? 'Calls are for two people' : !partner.joined ? `${localPart(partner.userId)} has not accepted the invitation yet` : '';
+  const reason = !partner ? 'Calls are for two people' : !partner.joined ? `${localPart(partner.userId)} has not accepted the invitation yet` : group ? 'You are in another call' : '';
   const ring = (video: boolean) => partner && void connection.calls.place(roomId, partner.userId, video);
 
   const peer = item?.peer;
@@ -141,7 +142,8 @@ function RoomHeader({ roomId, model }: { roomId: string; model: RoomModel }) {
             <Icon name="phone" size={18} /> Back to call
           </button>
         ) : (
-          partner && (
+          partner &&
+          group?.roomId !== roomId && (
             <>
               <button type="button" className="icon-button" aria-label={`Voice call with ${name}`} title={reason || 'Voice call'} disabled={Boolean(reason)} data-testid="call-voice" onClick={() => ring(false)}>
                 <Icon name="phone" />
