@@ -71,6 +71,7 @@ type incoming struct {
 	rids    []string
 	media   uint8 // payload type
 	rtx     uint8 // payload type, 0 if there is none
+	red     uint8 // payload type of redundant sound, 0 if there is none
 }
 
 // stream is an SSRC that is known.
@@ -176,7 +177,7 @@ func (c *connection) RTP(run [][]byte, out *transport.Batch) {
 				continue
 			}
 		}
-		if s.rtx && !unwrap(p, s) || !s.rtx && p.Header.PayloadType != s.in.media {
+		if s.rtx && !unwrap(p, s) || !s.rtx && p.Header.PayloadType != s.in.media && (s.in.red == 0 || p.Header.PayloadType != s.in.red) {
 			continue
 		}
 		if !s.track.info.Video {
@@ -326,6 +327,10 @@ func (c *connection) received(r packets.Reception) {
 	jitter, trip := g.Times(r)
 	if h.hear(float64(r.FractionLost)/256, jitter, trip, now) {
 		c.session.Suspect()
+	}
+	if losing := h.losing(); losing != h.told {
+		h.told = losing
+		g.Losing(losing)
 	}
 }
 

@@ -165,13 +165,14 @@ type Layer struct {
 
 // TrackInfo is a published track as the others see it.
 type TrackInfo struct {
-	SID, CID string // CID is the publisher's name for it
-	Video    bool
-	MIME     string // "audio/opus"; empty until it is negotiated
-	MID      string
-	Source   string // "camera", "microphone", "screen_share" …
-	Muted    bool
-	Layers   []Layer
-	Format   string // further parameters of the codec, for the answer: "usedtx=1"
-	Detail   any    // the signalling protocol's own description, carried along
+	SID, CID  string // CID is the publisher's name for it
+	Video     bool
+	MIME      string // "audio/opus"; empty until it is negotiated
+	MID       string
+	Source    string // "camera", "microphone", "screen_share" …
+	Muted     bool
+	Layers    []Layer
+	Redundant bool   // sound that is not encrypted, and may be sent redundantly (RFC 2198) and be made so
+	Format    string // further parameters of the codec, for the answer: "usedtx=1"
+	Detail    any    // the signalling protocol's own description, carried along
 }

@@ -259,6 +259,9 @@ func (c *connection) answer(s *section) sdp.Media {
 		if s.up != nil && s.up.info.Format != "" && codec.Is("opus") {
 			m.Codecs[0].Format = strings.Trim(codec.Format+";"+s.up.info.Format, ";")
 		}
+		if s.up != nil && s.up.red != 0 {
+			m.Codecs = withRedundancy(m.Codecs, &s.media)
+		}
 		if rtx := rtxOf(&s.media, codec.Type); rtx != nil {
 			m.Codecs = append(m.Codecs, only(*rtx, nil))
 		}
@@ -270,6 +273,9 @@ func (c *connection) answer(s *section) sdp.Media {
 		c.describe(&m, s)
 		if codec := matching(&s.media, s.down.track.codec); codec != nil {
 			m.Codecs = append(m.Codecs, only(*codec, feedbackOut))
+			if s.down.track.mayBeRedundant() {
+				m.Codecs = withRedundancy(m.Codecs, &s.media)
+			}
 			if rtx := rtxOf(&s.media, codec.Type); rtx != nil {
 				m.Codecs = append(m.Codecs, only(*rtx, nil))
 			}
@@ -331,7 +337,12 @@ func (c *connection) bindDown(s *section, sub *Subscription) bool {
 	if s.down != sub {
 		n = forward.Streams{SSRC: c.newSSRC()}
 	}
-	n.PayloadType, n.RTXType, n.Transport, n.Dependency = codec.Type, 0, 0, s.media.Find(uriDependency)
+	n.PayloadType, n.RTXType, n.RedType, n.Transport, n.Dependency = codec.Type, 0, 0, 0, s.media.Find(uriDependency)
+	if sub.track.mayBeRedundant() {
+		if red := redundantOf(&s.media, codec); red != nil {
+			n.RedType = red.Type
+		}
+	}
 	if slices.Contains(codec.Feedback, "transport-cc") {
 		n.Transport = s.media.Find(uriTransport)
 	}
@@ -417,7 +428,7 @@ func (c *connection) refresh() {
 			continue
 		}
 		i := incoming{
-			section: s, track: s.up, mid: s.mid, ssrcs: s.media.SSRCs, repair: s.media.Repair, rids: s.media.RIDs, media: s.up.codec.Type,
+			section: s, track: s.up, mid: s.mid, ssrcs: s.media.SSRCs, repair: s.media.Repair, rids: s.media.RIDs, media: s.up.codec.Type, red: s.up.red,
 		}
 		if rtx := rtxOf(&s.media, i.media); rtx != nil {
 			i.rtx = rtx.Type
@@ -507,7 +518,8 @@ var payloads = map[string][]uint8{"opus": {111}, "PCMU": {0}, "PCMA": {8}, "VP8"
 // payload gives codec a payload type of our offers; nil if there is none left.
 func (c *connection) payload(codec sdp.Codec) *sdp.Codec {
 	for i := range c.types {
-		if t := &c.types[i]; t.Is(codec.Name) && t.Format == codec.Format {
+		// Decoders of sound need to know nothing of its parameters, and there is one type for all publishers.
+		if t := &c.types[i]; t.Is(codec.Name) && (t.Format == codec.Format || len(payloads[t.Name]) == 1) {
 			return t
 		}
 	}
@@ -582,6 +594,8 @@ func (c *connection) place(sub *Subscription) {
 	if sub.track.info.Video {
 		codecs[0].Feedback = feedbackOut
 		codecs = append(codecs, sdp.Codec{Type: ours.Type + 1, Name: "rtx", Clock: ours.Clock, Format: fmt.Sprintf("apt=%d", ours.Type)})
+	} else if sub.track.mayBeRedundant() {
+		codecs = slices.Insert(codecs, 0, redundantOffer(ours))
 	}
 	for _, s := range c.sections {
 		if s.kind == sub.track.kind() && s.down == nil && !s.retiring {

@@ -18,7 +18,17 @@ type hearing struct {
 	trip   time.Duration // round trip; 0 while unknown
 	least  time.Duration // the shortest one
 	at     time.Duration
+	told   bool // that the subscriber is losing
 }
+
+// From losingFrom on, sound is sent redundantly until losses are down to losingUntil: it doubles what sound takes.
+const (
+	losingFrom  = 0.03
+	losingUntil = 0.005
+)
+
+// losing reports whether the subscriber loses so much that redundancy is worth it.
+func (h *hearing) losing() bool { return h.loss > losingFrom || h.told && h.loss > losingUntil }
 
 // hear notes a report block; it reports whether something about it is suspicious.
 func (h *hearing) hear(lost float64, jitter, trip, now time.Duration) bool {

@@ -19,6 +19,7 @@ type Track struct {
 	section   *section        // where it comes in, nil while it is pending
 	source    *forward.Source // nil while it is pending
 	codec     sdp.Codec       // as negotiated with the publisher
+	red       uint8           // payload type of redundant sound from the publisher, 0 for none
 	meter     speakers.Meter
 	silenced  time.Time // when the server muted it; zero once its publisher has unmuted it
 
@@ -49,10 +50,18 @@ func (t *Track) start(c sdp.Codec) {
 	engine := t.publisher.room.engine
 	t.codec = c
 	t.info.MIME = t.kind() + "/" + c.Name
+	plain := uint8(0)
+	if t.mayBeRedundant() {
+		plain = c.Type
+		if red := redundantOf(&t.section.media, &c); red != nil {
+			t.red, t.info.MIME = red.Type, "audio/red"
+		}
+	}
 	t.told = forward.MaxLayers - 1
 	publisher := t.publisher.publishing
 	s := t.section
 	t.source = forward.NewSource(forward.Config{
+		Red: t.red, Plain: plain, MayWrap: plain != 0,
 		Codec: kind, Repeat: slices.Contains(c.Feedback, "nack"), Descriptor: descriptor, Video: t.info.Video, ClockRate: c.Clock, Now: engine.cfg.Transport.Now, Hasten: engine.hurry,
 		AskKeyFrame: func(layer int) { publisher.askKeyFrame(s, layer) },
 	})

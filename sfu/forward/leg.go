@@ -16,6 +16,7 @@ type Streams struct {
 	PayloadType uint8
 	RTXSSRC     uint32 // 0: lost packets are sent again as they were
 	RTXType     uint8
+	RedType     uint8 // of redundant sound; 0: the subscriber takes plain sound only
 	// Numbers of header extensions as the subscriber knows them, 0 for none. The transport-wide number differs each time a packet is
 	// sent, so it needs an RTX stream: the same packet with another header must not be sealed with the same nonce.
 	Transport, Dependency uint8
@@ -43,6 +44,7 @@ type Leg struct {
 
 	// Rewriting: what is added to a number of the publisher to give ours.
 	start       uint64 // first packet of the layer that is forwarded
+	floor       uint64 // ours up to here are used up, whatever is remembered of them
 	sequence    uint64
 	timestamp   uint32
 	pictureID   uint16
@@ -54,6 +56,7 @@ type Leg struct {
 	lastAt      time.Duration
 
 	ladder      *ladder // of scalable video
+	lossy       bool    // the subscriber loses packets
 	allowance   int     // packets that may be sent again on demand
 	rtxSequence uint64
 	sent        []sent
@@ -68,6 +71,7 @@ type sent struct {
 	pictureID uint16
 	tl0       uint8
 	layer     uint8
+	form      form
 	marker    bool
 	again     time.Duration // last time it was sent again
 }
@@ -102,7 +106,7 @@ func (g *Leg) Bind(n Streams) {
 	defer g.mu.Unlock()
 	// A packet sent again is sealed with the nonce it had: it must be the same packet, so nothing is kept over a change of numbers.
 	if g.sent == nil || g.streams != n {
-		g.sent = make([]sent, g.historySize())
+		g.sent, g.floor = make([]sent, g.historySize()), g.lastCount
 	}
 	g.streams, g.bound = n, true
 }
@@ -149,7 +153,7 @@ func (g *Leg) replay(layer int, out Out, now time.Duration) bool {
 	var p Packet
 	for c := l.key; c <= last; c++ {
 		p.Raw, p.Count = l.ring.Get(c), c
-		if p.Header.Parse(p.Raw) && p.Header.StripPadding(p.Raw) && p.Parse(g.source.cfg.Codec) {
+		if p.Header.Parse(p.Raw) && p.Header.StripPadding(p.Raw) && p.parse(&g.source.cfg) {
 			if g.ladder != nil {
 				l.reread(&p, g.source.cfg.Descriptor, c == l.key)
 			}
@@ -292,36 +296,61 @@ func (g *Leg) one(layer int, p *Packet, out Out, now time.Duration, transport ui
 		}
 		count, marker = count-skipped, last
 	}
-	e := sent{
-		marker: marker,
-		count:  count, source: p.Count, timestamp: p.Header.Timestamp + g.timestamp,
-		pictureID: p.VP8.PictureID + g.pictureID, tl0: p.VP8.TL0 + g.tl0, layer: uint8(layer),
+	if p.redundant && g.streams.RedType == 0 {
+		g.repair(p, out, transport)
 	}
-	g.sent[count&uint64(len(g.sent)-1)] = e
-	if count > g.lastCount {
-		g.lastCount, g.lastTime, g.lastAt = count, e.timestamp, now
-		if p.VP8.PictureIDSize > 0 {
-			g.lastPicture = e.pictureID
-		}
-		if p.VP8.HasTL0 {
-			g.lastTL0 = e.tl0
-		}
-	}
-	b := out.Slot()
-	packets.PutHeader(b, marker, p.Header.End != len(p.Raw), g.streams.PayloadType, uint16(count), e.timestamp, g.streams.SSRC)
-	at, number := packets.PutElements(b, transport, g.streams.Dependency, p.svc.descriptor)
-	if at+len(p.Raw)-p.Header.Payload > packets.MaxSize {
+	if g.used(count) {
 		return
 	}
-	n := at + copy(b[at:], p.Raw[p.Header.Payload:])
+	g.put(p, sent{
+		marker: marker, form: g.form(p),
+		count: count, source: p.Count, timestamp: p.Header.Timestamp + g.timestamp,
+		pictureID: p.VP8.PictureID + g.pictureID, tl0: p.VP8.TL0 + g.tl0, layer: uint8(layer),
+	}, out, transport)
+	if count == g.lastCount {
+		g.lastAt = now
+		if p.VP8.PictureIDSize > 0 {
+			g.lastPicture = p.VP8.PictureID + g.pictureID
+		}
+		if p.VP8.HasTL0 {
+			g.lastTL0 = p.VP8.TL0 + g.tl0
+		}
+	}
+}
+
+// used reports whether a packet with that number of ours was sent, or may have been. The keys of SRTP allow for one packet a number only
+// (RFC 3711 section 9.1).
+func (g *Leg) used(count uint64) bool {
+	return count <= g.floor || g.sent[count&uint64(len(g.sent)-1)].count >= count
+}
+
+// put sends the packet that e describes, made of p, and remembers it.
+func (g *Leg) put(p *Packet, e sent, out Out, transport uint8) {
+	b := out.Slot()
+	at, number := packets.PutElements(b, transport, g.streams.Dependency, p.svc.descriptor)
+	size, payloadType, ok := g.source.body(b[at:packets.MaxSize], p, e.form, &g.streams)
+	if !ok {
+		return
+	}
+	g.sent[e.count&uint64(len(g.sent)-1)] = e
+	if e.count > g.lastCount {
+		g.lastCount, g.lastTime = e.count, e.timestamp
+	}
+	packets.PutHeader(b, e.marker, e.form.padded(p), payloadType, uint16(e.count), e.timestamp, g.streams.SSRC)
+	if at > packets.HeaderSize {
+		b[0] |= 0x10
+	}
 	if p.VP8.Size > 0 {
 		p.VP8.Rewrite(b[at:], e.pictureID, e.tl0)
 	}
 	g.allowance = min(g.allowance+1, allowanceMax)
 	g.stats.Packets++
-	g.stats.Octets += uint64(p.Header.End - p.Header.Payload)
+	g.stats.Octets += uint64(size)
+	if e.form.padded(p) {
+		g.stats.Octets -= uint64(len(p.Raw) - p.Header.End)
+	}
 	// The counts begin at 2^16, the rollover counter at 0.
-	out.Send(g.peer, n, uint32(count>>16)-1, number)
+	out.Send(g.peer, at+size, uint32(e.count>>16)-1, number)
 }
 
 // change moves the leg to layer, whose first packet is p: our numbers go on where they are.
@@ -399,7 +428,7 @@ func (g *Leg) again(e sent, n Streams, out Out) int {
 	}
 	l.mu.Lock()
 	p.Raw = l.ring.Get(e.source)
-	if p.Raw == nil || !p.Header.Parse(p.Raw) || !p.Header.StripPadding(p.Raw) || !p.Parse(g.source.cfg.Codec) {
+	if p.Raw == nil || !p.Header.Parse(p.Raw) || !p.Header.StripPadding(p.Raw) || !p.parse(&g.source.cfg) {
 		l.mu.Unlock()
 		return 0
 	}
@@ -408,16 +437,17 @@ func (g *Leg) again(e sent, n Streams, out Out) int {
 	if n.RTXSSRC != 0 {
 		at += 2
 	}
-	if at+len(p.Raw)-p.Header.Payload > packets.MaxSize {
-		l.mu.Unlock()
+	p.Count = e.source
+	size, payloadType, ok := g.source.body(b[at:packets.MaxSize], &p, e.form, &n)
+	l.mu.Unlock()
+	if !ok {
 		return 0
 	}
-	size := at + copy(b[at:], p.Raw[p.Header.Payload:])
-	l.mu.Unlock()
+	size += at
 	if p.VP8.Size > 0 {
 		p.VP8.Rewrite(b[at:], e.pictureID, e.tl0)
 	}
-	padded := p.Header.End != len(p.Raw)
+	padded := e.form.padded(&p)
 	g.mu.Lock()
 	g.stats.Again++
 	roc := uint32(e.count>>16) - 1
@@ -427,7 +457,7 @@ func (g *Leg) again(e sent, n Streams, out Out) int {
 		packets.PutHeader(b, e.marker, padded, n.RTXType, uint16(g.rtxSequence), e.timestamp, n.RTXSSRC)
 		binary.BigEndian.PutUint16(b[start:], uint16(e.count)) // the original number: RFC 4588 section 4
 	} else {
-		packets.PutHeader(b, e.marker, padded, n.PayloadType, uint16(e.count), e.timestamp, n.SSRC)
+		packets.PutHeader(b, e.marker, padded, payloadType, uint16(e.count), e.timestamp, n.SSRC)
 	}
 	if start > packets.HeaderSize {
 		b[0] |= 0x10

@@ -27,11 +27,14 @@ type Packet struct {
 	Key    bool // begins a key frame
 	Count  uint64
 	svc    layered
+
+	redundant bool // red holds
+	red       packets.Redundancy
 }
 
-// Parse reads the payload as far as codec needs it; Raw and Header are set. It reports false if the payload is broken.
-func (p *Packet) Parse(codec Codec) bool {
-	p.VP8, p.Key = packets.VP8{}, false
+// parse reads the payload as far as the track's codec needs it; Raw and Header are set. It reports false if the payload is broken.
+func (p *Packet) parse(cfg *Config) bool {
+	p.VP8, p.Key, p.redundant = packets.VP8{}, false, false
 	if p.svc.descriptor != nil { // the memory was another track's packet before
 		p.svc = layered{}
 	}
@@ -39,7 +42,11 @@ func (p *Packet) Parse(codec Codec) bool {
 	if len(payload) == 0 {
 		return true // padding only: keeps its place in the sequence
 	}
-	switch codec {
+	switch cfg.Codec {
+	case Opaque:
+		if p.redundant = cfg.Red != 0 && p.Header.PayloadType == cfg.Red; p.redundant {
+			return p.red.Parse(payload, cfg.Plain)
+		}
 	case VP8:
 		if !p.VP8.Parse(payload) {
 			return false

@@ -36,6 +36,10 @@ type Config struct {
 	Now       Clock
 	// Repeat says that the publisher of a sound sends lost packets again when asked; video always does.
 	Repeat bool
+	// Red is the payload type of redundant sound (RFC 2198) from the publisher, and Plain that of the sound in it; 0 if it sends none.
+	Red, Plain uint8
+	// MayWrap says that sound which comes plain may be made redundant here; it must not be encrypted.
+	MayWrap bool
 	// Descriptor is the publisher's number of the header extension with the dependency descriptor; for SVC.
 	Descriptor uint8
 	// Hasten says that the source has become Restless; it may be nil. It must not block nor call back.
@@ -156,17 +160,16 @@ func (l *Layer) take(s *Source, run []Packet, now time.Duration) []Packet {
 	kept := 0
 	for i := range run {
 		p := &run[i]
-		if !p.Parse(s.cfg.Codec) {
+		if !p.parse(&s.cfg) {
 			continue
 		}
 		if s.cfg.Codec == SVC {
 			l.read(p, s.cfg.Descriptor)
 		}
 		p.Count = l.sequence.Extend(p.Header.Sequence)
-		if l.ring.Get(p.Count) != nil {
-			continue // twice
+		if !l.ring.Put(p.Count, p.Raw) {
+			continue // twice, or too late for anybody
 		}
-		l.ring.Put(p.Count, p.Raw)
 		if !l.losses.Arrived(p.Count, now) && s.cfg.Video {
 			l.lost = true
 		}

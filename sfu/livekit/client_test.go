@@ -78,11 +78,19 @@ type client struct {
 	size     int         // of the payload of what it publishes, at least
 	ssrc     webrtc.SSRC // of what it publishes, 0 for any
 	loud     bool        // its packets say that somebody speaks
+	clear    bool        // what it publishes is not encrypted
+	red      bool        // its sound is redundant where that was agreed
+	offer    func(sdp string) string
 }
 
 const audioLevel = "urn:ietf:params:rtp-hdrext:ssrc-audio-level" // RFC 6464
 
-func newAPI(t *testing.T) *webrtc.API {
+// redundantSound is what browsers offer beside Opus (RFC 2198).
+var redundantSound = webrtc.RTPCodecParameters{
+	RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: "audio/red", ClockRate: 48000, Channels: 2, SDPFmtpLine: "111/111"}, PayloadType: 63,
+}
+
+func newAPI(t *testing.T, extra ...webrtc.RTPCodecParameters) *webrtc.API {
 	t.Helper()
 	se := webrtc.SettingEngine{}
 	se.SetIncludeLoopbackCandidate(true)
@@ -97,6 +105,11 @@ func newAPI(t *testing.T) *webrtc.API {
 	me := &webrtc.MediaEngine{}
 	if err := me.RegisterDefaultCodecs(); err != nil {
 		t.Fatal(err)
+	}
+	for _, c := range extra {
+		if err := me.RegisterCodec(c, webrtc.RTPCodecTypeAudio); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := me.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: audioLevel}, webrtc.RTPCodecTypeAudio); err != nil {
 		t.Fatal(err)
@@ -119,8 +132,10 @@ func wait[T any](t *testing.T, c <-chan T, what string) T {
 type options struct {
 	identity, room string
 	single         bool
-	resume         string // SID to resume
-	mayPause       bool   // pictures that do not fit may stop
+	resume         string                  // SID to resume
+	mayPause       bool                    // pictures that do not fit may stop
+	red            bool                    // offers redundant sound
+	offer          func(sdp string) string // what becomes of its offers on their way
 	claims         func(*Claims)
 }
 
@@ -180,10 +195,13 @@ func pack(t *testing.T, r *wire.JoinRequest) string {
 func enter(t *testing.T, h *house, o options) (*client, *wire.JoinResponse) {
 	t.Helper()
 	c := &client{
-		t: t, identity: o.identity, single: o.single, heard: make(chan *wire.SignalResponse, 1000), tracks: make(chan *webrtc.TrackRemote, 100),
+		t: t, identity: o.identity, single: o.single, offer: o.offer, heard: make(chan *wire.SignalResponse, 1000), tracks: make(chan *webrtc.TrackRemote, 100),
 		answered: make(chan uint32, 100), closed: make(chan struct{}), wants: make(chan *wire.MediaSectionsRequirement, 100),
 	}
 	api := newAPI(t)
+	if o.red {
+		api = newAPI(t, redundantSound)
+	}
 	var err error
 	if c.pub, err = api.NewPeerConnection(webrtc.Configuration{}); err != nil {
 		t.Fatal(err)
@@ -237,6 +255,9 @@ func (c *client) makeOffer() *wire.SessionDescription {
 	}
 	if err := c.pub.SetLocalDescription(d); err != nil {
 		c.t.Fatal(err)
+	}
+	if c.offer != nil {
+		d.SDP = c.offer(d.SDP)
 	}
 	c.offerID++
 	return &wire.SessionDescription{Type: "offer", Sdp: d.SDP, Id: c.offerID}
@@ -340,6 +361,12 @@ func (c *client) publish(kind string) (sid string) {
 		mime = webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000}
 		request.Type, request.Source = wire.TrackType_VIDEO, wire.TrackSource_CAMERA
 	}
+	if c.clear {
+		request.Encryption = wire.Encryption_NONE
+	}
+	if c.red {
+		mime = redundantSound.RTPCodecCapability
+	}
 	c.say(&wire.SignalRequest{Message: &wire.SignalRequest_AddTrack{AddTrack: request}})
 	tr, err := webrtc.NewTrackLocalStaticRTP(mime, cid, "stream")
 	if err != nil {
@@ -390,6 +417,9 @@ func (c *client) publish(kind string) (sid string) {
 					payload[1] = 0x00
 				default:
 				}
+			}
+			if c.red {
+				payload = twice(cid, sn)
 			}
 			payload = append(payload, make([]byte, max(0, c.size-len(payload)))...)
 			header := rtp.Header{Version: 2, SequenceNumber: sn, Timestamp: uint32(sn) * 960, Marker: true}

@@ -103,6 +103,7 @@ func (s *session) addTrack(t *wire.AddTrackRequest) {
 	}
 	if !i.Video {
 		i.Format = opusFormat(t)
+		i.Redundant = redundant(t)
 	}
 	switch err := s.p.Publish(i); {
 	case errors.Is(err, sfu.ErrForbidden):
@@ -110,6 +111,19 @@ func (s *session) addTrack(t *wire.AddTrackRequest) {
 	case errors.Is(err, sfu.ErrFull):
 		s.requestFailed(0, wire.RequestResponse_LIMIT_EXCEEDED, t)
 	}
+}
+
+// redundant reports whether a track of sound may be redundant (RFC 2198), which the protocol treats as a codec: "red". Encrypted sound
+// may not, whatever its publisher says; livekit-client says so itself.
+func redundant(t *wire.AddTrackRequest) bool {
+	if t.GetEncryption() != wire.Encryption_NONE {
+		return false
+	}
+	if c := t.GetSimulcastCodecs(); len(c) > 0 && c[0].GetCodec() != "" {
+		name := strings.ToLower(c[0].GetCodec())
+		return name == "red" || name == "audio/red"
+	}
+	return !t.GetDisableRed()
 }
 
 // opusFormat gives the parameters that a publisher of audio is asked to use.

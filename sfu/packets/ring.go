@@ -25,11 +25,12 @@ func NewRing(packets, bytes int) *Ring {
 	return &Ring{arena: make([]byte, max(bytes, MaxSize)), slots: make([]ringSlot, n)}
 }
 
-// Put copies packet b with the extended sequence number count. Packets over MaxSize and ones too old for the ring are not kept.
-func (r *Ring) Put(count uint64, b []byte) {
+// Put copies packet b with the extended sequence number count. It reports false, and keeps nothing, for one over MaxSize, one that is too
+// old for the ring, and one that was put before.
+func (r *Ring) Put(count uint64, b []byte) bool {
 	s := &r.slots[count&uint64(len(r.slots)-1)]
-	if len(b) > MaxSize || count < s.count {
-		return
+	if len(b) > MaxSize || count <= s.count {
+		return false
 	}
 	size := uint64(len(r.arena))
 	if r.pos%size+uint64(len(b)) > size {
@@ -38,6 +39,7 @@ func (r *Ring) Put(count uint64, b []byte) {
 	copy(r.arena[r.pos%size:], b)
 	*s = ringSlot{count: count, at: r.pos, size: len(b)}
 	r.pos += uint64(len(b))
+	return true
 }
 
 // Get gives the packet with that extended sequence number, nil if it is gone. The bytes are the ring's: valid until the next Put.
