@@ -12,6 +12,7 @@ import (
 
 	"github.com/pion/stun/v4"
 
+	"github.com/trunkboard/trunkboard/signalling/clocktest"
 	"github.com/trunkboard/trunkboard/turn/relay"
 	"github.com/trunkboard/trunkboard/turn/stunmsg"
 )
@@ -211,7 +212,7 @@ func tcpEcho(t testing.TB) netip.AddrPort {
 	return ln.Addr().(*net.TCPAddr).AddrPort()
 }
 
-func tcpRelays(t *testing.T, clock *fakeClock) (*testServer, *rawClient) {
+func tcpRelays(t *testing.T, clock *clocktest.Clock) (*testServer, *rawClient) {
 	cfg := testConfig()
 	cfg.TCPRelays, cfg.MaxPeers = true, 3
 	if clock != nil {
@@ -324,7 +325,7 @@ func TestAPermittedPeerConnectsToATCPRelay(t *testing.T) {
 }
 
 func TestConnectionsThatNobodyBindsAreClosed(t *testing.T) {
-	clock := newFakeClock()
+	clock := newClock()
 	s, c := tcpRelays(t, clock)
 	var first []byte
 	for i := range 4 {
@@ -344,7 +345,7 @@ func TestConnectionsThatNobodyBindsAreClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed.Close()
-	clock.advance(31 * time.Second)
+	clock.Advance(31 * time.Second)
 	if code := c.ask(stun.MethodConnect, peerAttr(closed.Addr().(*net.TCPAddr).AddrPort())); code != 447 {
 		t.Errorf("a peer that does not listen: %d, want 447", code)
 	}

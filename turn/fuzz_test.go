@@ -111,7 +111,7 @@ func FuzzUsername(f *testing.F) {
 	f.Add("1800000100:v1:abc:@a%3Ab:d")
 	f.Add("1800000100:@a:b")
 	f.Add("1800000100:v1:0::")
-	c, err := NewCredentials(CredentialsConfig{Clock: newFakeClock()})
+	c, err := NewCredentials(CredentialsConfig{Clock: newClock()})
 	if err != nil {
 		f.Fatal(err)
 	}

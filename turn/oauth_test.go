@@ -33,7 +33,7 @@ func makeToken(t testing.TB, server string, mac []byte, issued time.Time, lifeti
 }
 
 func TestTokensOfTheAuthorisationServerLetIn(t *testing.T) {
-	clock := newFakeClock()
+	clock := newClock()
 	cfg := testConfig()
 	cfg.Clock, cfg.OAuth = clock, OAuth{Server: "turn.example", Keys: map[string][]byte{"kid": oauthKey}}
 	s := start(t, cfg)
@@ -100,7 +100,7 @@ func withToken(c *rawClient, method stun.Method, kid string, token, mac []byte, 
 }
 
 func TestAnAllocationLivesOnUnderAFreshToken(t *testing.T) {
-	clock := newFakeClock()
+	clock := newClock()
 	cfg := testConfig()
 	cfg.Clock, cfg.OAuth = clock, OAuth{Server: "turn.example", Keys: map[string][]byte{"kid": oauthKey, "next": oauthKey}}
 	s := start(t, cfg)
@@ -117,19 +117,19 @@ func TestAnAllocationLivesOnUnderAFreshToken(t *testing.T) {
 	expect("Allocate", withToken(c, stun.MethodAllocate, "kid", makeToken(t, "turn.example", first, clock.Now(), 60), first, wantUDP), 0)
 	expect("Refresh without the token", withToken(c, stun.MethodRefresh, "kid", nil, first), 0)
 	expect("Refresh with another key", withToken(c, stun.MethodRefresh, "kid", nil, second), 401)
-	clock.advance(50 * time.Second)
+	clock.Advance(50 * time.Second)
 	expect("Refresh with a fresh token of another kid", withToken(c, stun.MethodRefresh, "next", makeToken(t, "turn.example", second, clock.Now(), 600), second), 0)
-	clock.advance(50 * time.Second)
+	clock.Advance(50 * time.Second)
 	expect("Refresh with the first one's key", withToken(c, stun.MethodRefresh, "kid", nil, first), 401)
 	expect("Refresh with the second one's", withToken(c, stun.MethodRefresh, "next", nil, second), 0)
 	if v, _ := c.last.Get(stun.AttrLifetime); len(v) != 4 || binary.BigEndian.Uint32(v) != 550 {
 		t.Errorf("lifetime %x, want what is left of the token, 550 s", v)
 	}
-	clock.advance(540 * time.Second)
+	clock.Advance(540 * time.Second)
 	expect("Refresh at the end", withToken(c, stun.MethodRefresh, "next", nil, second), 0)
-	clock.advance(9 * time.Second)
+	clock.Advance(9 * time.Second)
 	expect("nobody else's password", c.build(stun.MethodRefresh), 441)
-	clock.advance(time.Minute)
+	clock.Advance(time.Minute)
 	expect("after the token", withToken(c, stun.MethodRefresh, "next", nil, second), 401)
 	if n := s.AllocationCount(); n != 0 {
 		t.Errorf("%d allocations outlive their token", n)

@@ -211,7 +211,7 @@ func TestQuotas(t *testing.T) {
 }
 
 func TestRequestsAreAnsweredAsRFC8656Says(t *testing.T) {
-	clock := newFakeClock()
+	clock := newClock()
 	cfg := testConfig()
 	cfg.Clock, cfg.MaxPeers = clock, 3
 	s := start(t, cfg)
@@ -295,7 +295,7 @@ func TestRequestsAreAnsweredAsRFC8656Says(t *testing.T) {
 	if !ping() {
 		t.Error("no echo over the channel")
 	}
-	clock.advance(5*time.Minute + time.Second)
+	clock.Advance(5*time.Minute + time.Second)
 	if ping() {
 		t.Error("the permission has expired and the channel still relays")
 	}
@@ -303,14 +303,14 @@ func TestRequestsAreAnsweredAsRFC8656Says(t *testing.T) {
 	if !ping() {
 		t.Error("the permission was renewed and the channel does not relay")
 	}
-	clock.advance(5 * time.Minute)
+	clock.Advance(5 * time.Minute)
 	expect("permission", c.permit(peer), 0)
 	if ping() {
 		t.Error("the channel has expired and still relays")
 	}
 	expect("the number for another peer", c.bind(0x4000, netip.MustParseAddrPort("8.8.8.9:1")), 0)
 
-	clock.advance(time.Hour)
+	clock.Advance(time.Hour)
 	expect("old nonce", c.askOnce(stun.MethodRefresh), 438)
 	if n := s.AllocationCount(); n != 0 {
 		t.Errorf("%d allocations after their lifetime", n)
@@ -318,7 +318,7 @@ func TestRequestsAreAnsweredAsRFC8656Says(t *testing.T) {
 }
 
 func TestAllocationOutlivesItsCredential(t *testing.T) {
-	clock := newFakeClock()
+	clock := newClock()
 	cfg := testConfig()
 	cfg.Clock = clock
 	s := start(t, cfg)
@@ -329,7 +329,7 @@ func TestAllocationOutlivesItsCredential(t *testing.T) {
 		t.Fatal(code)
 	}
 	for range 10 {
-		clock.advance(5 * time.Minute)
+		clock.Advance(5 * time.Minute)
 		if code := c.ask(stun.MethodRefresh); code != 0 {
 			t.Fatalf("Refresh of a running call: %d", code)
 		}
@@ -343,7 +343,7 @@ func TestAllocationOutlivesItsCredential(t *testing.T) {
 }
 
 func TestReservedPortsAreUsedOnceAndComeBack(t *testing.T) {
-	clock := newFakeClock()
+	clock := newClock()
 	cfg := testConfig()
 	cfg.Clock, cfg.UserQuota = clock, 3
 	s := start(t, cfg)
@@ -379,7 +379,7 @@ func TestReservedPortsAreUsedOnceAndComeBack(t *testing.T) {
 	if code := late.allocate(); code != 486 {
 		t.Errorf("beside the reservation: %d, want 486", code)
 	}
-	clock.advance(31 * time.Second)
+	clock.Advance(31 * time.Second)
 	if code := late.allocate(); code != 0 {
 		t.Errorf("after the reservation: %d", code)
 	}
@@ -388,7 +388,7 @@ func TestReservedPortsAreUsedOnceAndComeBack(t *testing.T) {
 func TestAnswersToStrangersAreSmallAndFew(t *testing.T) {
 	cfg := testConfig()
 	cfg.UnauthorizedRate, cfg.UnauthorizedBurst, cfg.BindingRate, cfg.BindingBurst = 1, 5, 1, 5
-	cfg.Clock = newFakeClock()
+	cfg.Clock = newClock()
 	s := start(t, cfg)
 	const headers = 28 // of IPv4 and UDP, which a reflector sends as well
 	for name, m := range map[string]*stun.Message{

@@ -17,7 +17,6 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +24,7 @@ import (
 	pion "github.com/pion/turn/v5"
 
 	"github.com/trunkboard/trunkboard/signalling"
+	"github.com/trunkboard/trunkboard/signalling/clocktest"
 	"github.com/trunkboard/trunkboard/turn/relay"
 )
 
@@ -34,58 +34,8 @@ const secret = "a shared secret of the tests"
 
 var loopback = netip.MustParseAddr("127.0.0.1")
 
-// fakeClock is a clock that only moves when told.
-type fakeClock struct {
-	mu     sync.Mutex
-	now    time.Time
-	timers map[*fakeTimer]struct{}
-}
-
-type fakeTimer struct {
-	at time.Time
-	f  func()
-}
-
-func newFakeClock() *fakeClock {
-	return &fakeClock{now: time.Unix(1800000000, 0), timers: make(map[*fakeTimer]struct{})}
-}
-
-func (c *fakeClock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *fakeClock) AfterFunc(d time.Duration, f func()) func() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	t := &fakeTimer{at: c.now.Add(d), f: f}
-	c.timers[t] = struct{}{}
-	return func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		_, waiting := c.timers[t]
-		delete(c.timers, t)
-		return waiting
-	}
-}
-
-// advance moves the clock and runs what is due before it returns.
-func (c *fakeClock) advance(d time.Duration) {
-	c.mu.Lock()
-	c.now = c.now.Add(d)
-	var due []func()
-	for t := range c.timers {
-		if !t.at.After(c.now) {
-			due = append(due, t.f)
-			delete(c.timers, t)
-		}
-	}
-	c.mu.Unlock()
-	for _, f := range due {
-		f()
-	}
-}
+// newClock is a clock that only moves when told.
+func newClock() *clocktest.Clock { return clocktest.At(time.Unix(1800000000, 0)) }
 
 // testServer is a running server on loopback whose relays may reach 127.0.0.1.
 type testServer struct {

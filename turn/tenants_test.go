@@ -58,7 +58,7 @@ func TestAnOriginLeadsToItsRealmWithItsOwnQuotas(t *testing.T) {
 }
 
 func TestBandwidthIsSharedByAUserAndByAll(t *testing.T) {
-	clock := newFakeClock()
+	clock := newClock()
 	cfg := testConfig()
 	cfg.Clock, cfg.UserBandwidth, cfg.Bandwidth = clock, 3000, 5000
 	s := start(t, cfg)
@@ -102,7 +102,7 @@ func TestBandwidthIsSharedByAUserAndByAll(t *testing.T) {
 		}
 		total = n
 	}
-	clock.advance(time.Second)
+	clock.Advance(time.Second)
 	_, dropped := count()
 	sent, _ := count()
 	c := s.raw(t, "udp")

@@ -19,6 +19,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/trunkboard/trunkboard/homeserver/httpapi/coveragetest"
 	"github.com/trunkboard/trunkboard/signalling"
 	"github.com/trunkboard/trunkboard/signalling/presence"
 )
@@ -53,14 +54,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	called.spec = specMux(rows)
-	code := m.Run()
-	if whole := flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.list").Value.String() == "" && (*update || flag.Lookup("test.skip").Value.String() == ""); code == 0 && whole {
-		if err := coverage(rows); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
+	coveragetest.Main(m, *update, func() error { return coverage(rows) })
 }
 
 // specRow is an endpoint of the specification.
@@ -108,7 +102,7 @@ func recorded(t testing.TB, a *API) http.Handler {
 		return a
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, hr *http.Request) {
-		s := &watchedWriter{ResponseWriter: w}
+		s := &coveragetest.Answer{ResponseWriter: w}
 		a.ServeHTTP(s, hr)
 		if hr.Method == http.MethodOptions {
 			return
@@ -118,26 +112,13 @@ func recorded(t testing.TB, a *API) http.Handler {
 		_, path := called.spec.Handler(now)
 		called.Lock()
 		defer called.Unlock()
-		if path = strings.TrimSuffix(path, "{$}"); s.status >= 400 {
-			called.refused[fmt.Sprint(s.status, " ", path)] = pattern != "/"
+		if path = strings.TrimSuffix(path, "{$}"); s.Status() >= 400 {
+			called.refused[fmt.Sprint(s.Status(), " ", path)] = pattern != "/"
 			return
 		}
 		called.patterns[pattern], called.paths[path] = true, true
 	})
 }
-
-// watchedWriter notes the status of an answer.
-type watchedWriter struct {
-	http.ResponseWriter
-	status int
-}
-
-func (s *watchedWriter) WriteHeader(status int) {
-	s.status = status
-	s.ResponseWriter.WriteHeader(status)
-}
-
-func (s *watchedWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
 // everything is an API with every service, for its routes: no request reaches them.
 func everything() (*API, []string, error) {
@@ -261,15 +242,5 @@ func coverage(rows []specRow) error {
 	if problems != nil {
 		return fmt.Errorf("COVERAGE:\n%s\nAn API of a test counts when it is served through recorded", strings.Join(problems, "\n"))
 	}
-	if *update {
-		return os.WriteFile(coverageFile, b.Bytes(), 0o644)
-	}
-	old, err := os.ReadFile(coverageFile)
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(old, b.Bytes()) {
-		return fmt.Errorf("%s is not what the tests found; `go generate ./homeserver/clientapi` writes it anew", coverageFile)
-	}
-	return nil
+	return coveragetest.Compare(coverageFile, b.Bytes(), *update)
 }

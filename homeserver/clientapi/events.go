@@ -398,7 +398,14 @@ func (a *API) oneEvent(r *Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	b, err := a.appendWhole(r, nil, room, e)
+	return Raw(b), err
+}
+
+// appendWhole appends an event with all that is told of it: what relates to it, and what the reader was when it was sent.
+func (a *API) appendWhole(r *Request, b []byte, room *rooms.Room, e *rooms.Stored) ([]byte, error) {
 	v := a.view(r)
+	var err error
 	if v.Membership, err = room.MembershipAt(r.Context(), e, r.UserID); err != nil {
 		return nil, err
 	}
@@ -407,8 +414,7 @@ func (a *API) oneEvent(r *Request) (any, error) {
 		return nil, err
 	}
 	v.Relations = relations[e.NID]
-	b, err := room.AppendClient(r.Context(), nil, e, v)
-	return Raw(b), err
+	return room.AppendClient(r.Context(), b, e, v)
 }
 
 // visibleEvent is the event of the path, when the caller may see it; what he may not see does not exist for him.

@@ -313,17 +313,8 @@ func (a *API) context(r *Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := []byte(`{"event":`)
-	v := a.view(r)
-	if v.Membership, err = room.MembershipAt(r.Context(), e, r.UserID); err != nil {
-		return nil, err
-	}
-	relations, err := a.aggregate(r, room, e)
+	out, err := a.appendWhole(r, []byte(`{"event":`), room, e)
 	if err != nil {
-		return nil, err
-	}
-	v.Relations = relations[e.NID]
-	if out, err = room.AppendClient(r.Context(), out, e, v); err != nil {
 		return nil, err
 	}
 	for _, part := range []struct {

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
+	"github.com/trunkboard/trunkboard/homeserver/httpapi/coveragetest"
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/homeserver/storage/storagetest"
 )
@@ -158,17 +158,7 @@ func (s *siege) routes() []string {
 
 // patternsIn lists the patterns that an API with these metrics serves: its metrics know them.
 func patternsIn(r *prometheus.Registry) (all []string, err error) {
-	families, err := r.Gather()
-	for _, f := range families {
-		if f.GetName() != "trunkboard_clientapi_request_seconds" {
-			continue
-		}
-		for _, m := range f.GetMetric() {
-			all = append(all, m.GetLabel()[0].GetValue())
-		}
-	}
-	slices.Sort(all)
-	return all, err
+	return coveragetest.Patterns(r, "trunkboard_clientapi_request_seconds")
 }
 
 var pathParam = regexp.MustCompile(`\{[A-Za-z]+\}|\{\$\}`)

@@ -134,28 +134,10 @@ func (a *API) mediaDownload(r *Request) (any, error) {
 }
 
 func (a *API) mediaThumbnail(r *Request) (any, error) {
-	var want media.Thumb
-	for _, side := range []struct {
-		name string
-		to   *int
-	}{{"width", &want.Width}, {"height", &want.Height}} {
-		if r.Param(side.name) == "" {
-			return nil, signalling.MissingParam("%s is missing", side.name)
-		}
-		n, err := r.IntParam(side.name, 0, 1, 1<<16)
-		if err != nil {
-			return nil, err
-		}
-		*side.to = int(n)
+	want, err := media.AskedThumb(r)
+	if err != nil {
+		return nil, err
 	}
-	switch r.Param("method") {
-	case "", "scale":
-	case "crop":
-		want.Crop = true
-	default:
-		return nil, signalling.InvalidParam("method must be scale or crop")
-	}
-	want.Animated = r.Param("animated") == "true"
 	wait, err := r.mediaWait()
 	if err != nil {
 		return nil, err

@@ -10,7 +10,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/trunkboard/trunkboard/homeserver/e2ee"
+	"github.com/trunkboard/trunkboard/homeserver/httpapi/coveragetest"
 	"github.com/trunkboard/trunkboard/homeserver/media"
 	"github.com/trunkboard/trunkboard/signalling/focus"
 )
@@ -45,9 +45,9 @@ var called = struct {
 // recorded is an API whose successful answers count as tested.
 func recorded(a *API) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, hr *http.Request) {
-		s := &watched{ResponseWriter: w}
+		s := &coveragetest.Answer{ResponseWriter: w}
 		a.ServeHTTP(s, hr)
-		if s.status < 400 {
+		if s.Status() < 400 {
 			pattern := a.frame.Pattern(hr)
 			called.Lock()
 			called.patterns[pattern] = true
@@ -56,45 +56,16 @@ func recorded(a *API) http.Handler {
 	})
 }
 
-// watched notes the status of an answer.
-type watched struct {
-	http.ResponseWriter
-	status int
-}
-
-func (s *watched) WriteHeader(status int) {
-	s.status = status
-	s.ResponseWriter.WriteHeader(status)
-}
-
-func (s *watched) Unwrap() http.ResponseWriter { return s.ResponseWriter }
-
 func TestMain(m *testing.M) {
 	flag.Parse()
-	code := m.Run()
-	if whole := flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.list").Value.String() == "" && flag.Lookup("test.skip").Value.String() == ""; code == 0 && whole {
-		if err := coverage(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
+	coveragetest.Main(m, false, coverage)
 }
 
 // everything is an API with every service, for its routes: no request reaches them.
 func everything() (*API, []string, error) {
 	r := prometheus.NewRegistry()
 	a := New(Deps{Metrics: r, E2EE: &e2ee.Service{}, Media: &media.Service{}, Focus: &focus.Service{}})
-	families, err := r.Gather()
-	var patterns []string
-	for _, f := range families {
-		if f.GetName() == "trunkboard_fedapi_request_seconds" {
-			for _, x := range f.GetMetric() {
-				patterns = append(patterns, x.GetLabel()[0].GetValue())
-			}
-		}
-	}
-	slices.Sort(patterns)
+	patterns, err := coveragetest.Patterns(r, "trunkboard_fedapi_request_seconds")
 	return a, patterns, err
 }
 
@@ -180,15 +151,5 @@ func coverage() error {
 	if problems != nil {
 		return fmt.Errorf("COVERAGE:\n%s", strings.Join(problems, "\n"))
 	}
-	if *update {
-		return os.WriteFile(coverageFile, b.Bytes(), 0o644)
-	}
-	old, err := os.ReadFile(coverageFile)
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(old, b.Bytes()) {
-		return fmt.Errorf("%s is not what this run found: go generate ./homeserver/fedapi", coverageFile)
-	}
-	return nil
+	return coveragetest.Compare(coverageFile, b.Bytes(), *update)
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/trunkboard/trunkboard/homeserver/media"
-	"github.com/trunkboard/trunkboard/signalling"
 )
 
 // routesMedia: "Content Repository". Only our own content is given out.
@@ -32,26 +31,9 @@ func (a *API) routesMedia() {
 		return r.sendContent(c)
 	})
 	a.route("GET "+federationV1+"/media/thumbnail/{media}", Signed, 0, func(r *Request) (any, error) {
-		var want media.Thumb
-		for _, side := range []struct {
-			name string
-			to   *int
-		}{{"width", &want.Width}, {"height", &want.Height}} {
-			if r.Param(side.name) == "" {
-				return nil, signalling.MissingParam("%s is missing", side.name)
-			}
-			n, err := r.IntParam(side.name, 0, 1, 1<<16)
-			if err != nil {
-				return nil, err
-			}
-			*side.to = int(n)
-		}
-		switch r.Param("method") {
-		case "", "scale":
-		case "crop":
-			want.Crop = true
-		default:
-			return nil, signalling.InvalidParam("method must be scale or crop")
+		want, err := media.AskedThumb(r)
+		if err != nil {
+			return nil, err
 		}
 		wait, err := r.IntParam("timeout_ms", 20_000, 0, 60_000)
 		if err != nil {

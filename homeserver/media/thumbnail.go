@@ -29,6 +29,38 @@ type Thumb struct {
 	Animated      bool // an animation may stay one
 }
 
+// Asked is the query of a request.
+type Asked interface {
+	Param(name string) string
+	IntParam(name string, fallback, low, high int64) (int64, error)
+}
+
+// AskedThumb reads the query of a thumbnail: width, height, method and animated. Errors: M_MISSING_PARAM, M_INVALID_PARAM.
+func AskedThumb(q Asked) (Thumb, error) {
+	want := Thumb{Animated: q.Param("animated") == "true"}
+	for _, side := range []struct {
+		name string
+		to   *int
+	}{{"width", &want.Width}, {"height", &want.Height}} {
+		if q.Param(side.name) == "" {
+			return Thumb{}, signalling.MissingParam("%s is missing", side.name)
+		}
+		n, err := q.IntParam(side.name, 0, 1, 1<<16)
+		if err != nil {
+			return Thumb{}, err
+		}
+		*side.to = int(n)
+	}
+	switch q.Param("method") {
+	case "", "scale":
+	case "crop":
+		want.Crop = true
+	default:
+		return Thumb{}, signalling.InvalidParam("method must be scale or crop")
+	}
+	return want, nil
+}
+
 // steps are the widths and heights in which thumbnails are made: a wish is rounded up to the next one, so one picture can fill the
 // disk with a small number of files only. The sizes that the spec recommends are among them.
 var steps = [...]int{32, 64, 96, 160, 240, 320, 480, 600, 640, 800, 1024, 1600}

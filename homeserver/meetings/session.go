@@ -27,10 +27,6 @@ func newSession(roomID string, who *somebody, now time.Time) (x storage.MeetingS
 		Hash: hash(secret), RoomID: roomID, MemberID: rand.Text()[:16], UserID: who.user, DeviceID: who.device, Kind: who.kind, Name: who.name,
 		AvatarURL: who.avatar, UsedTS: now.UnixMilli(),
 	}
-	if who.claims != nil && len(who.claims.Features) > 0 {
-		f, _ := json.Marshal(who.claims.Features) // names and bools
-		x.Features = string(f)
-	}
 	return x, secret
 }
 
@@ -115,11 +111,6 @@ func (s *Service) entry(ctx context.Context, room *rooms.Room, m storage.Meeting
 	e := meeting.Entry{
 		Session: secret, RoomID: m.RoomID, UserID: x.UserID, DisplayName: x.Name, Identity: member(x).Identity(), Host: v.power.User(x.UserID) >= HostPower,
 		Subject: v.subject, E2EE: m.E2EE,
-	}
-	if x.Features != "" {
-		if err := json.Unmarshal([]byte(x.Features), &e.Features); err != nil {
-			return meeting.Entry{}, err
-		}
 	}
 	if x.Kind != storage.MeetingOpenID {
 		e.Matrix = &meeting.Matrix{UserID: x.UserID, DeviceID: x.DeviceID}

@@ -71,8 +71,8 @@ func (tx *Tx) User(id string) (User, error) {
 	return u, err
 }
 
-// Users lists accounts in the order of their ids, after an id, at most limit.
-func (s *Store) Users(ctx context.Context, after string, limit int) ([]User, error) {
+// users reads accounts; the query selects userColumns.
+func (s *Store) users(ctx context.Context, query string, args ...any) ([]User, error) {
 	var out []User
 	err := s.rows(ctx, func(r *sql.Rows) error {
 		var u User
@@ -83,8 +83,13 @@ func (s *Store) Users(ctx context.Context, after string, limit int) ([]User, err
 		fill()
 		out = append(out, u)
 		return nil
-	}, `SELECT `+userColumns+` FROM users WHERE user_id > $1 ORDER BY user_id LIMIT $2`, after, int64(limit))
+	}, query, args...)
 	return out, err
+}
+
+// Users lists accounts in the order of their ids, after an id, at most limit.
+func (s *Store) Users(ctx context.Context, after string, limit int) ([]User, error) {
+	return s.users(ctx, `SELECT `+userColumns+` FROM users WHERE user_id > $1 ORDER BY user_id LIMIT $2`, after, int64(limit))
 }
 
 // InsertUser makes an account; ErrExists.
@@ -326,17 +331,6 @@ func (tx *Tx) PruneAccounts(now, tokens int64) error {
 // SearchUsers lists accounts whose name or id holds a text, in the order of their ids after one; guests and ended accounts are left
 // out. pattern is for LIKE with \ as escape, in lower case, and ASCII: what else is folded is up to the engine.
 func (s *Store) SearchUsers(ctx context.Context, pattern, after string, limit int) ([]User, error) {
-	var out []User
-	err := s.rows(ctx, func(r *sql.Rows) error {
-		var u User
-		dest, fill := u.dest()
-		if err := r.Scan(dest...); err != nil {
-			return err
-		}
-		fill()
-		out = append(out, u)
-		return nil
-	}, `SELECT `+userColumns+` FROM users WHERE user_id > $2 AND deactivated = 0 AND is_guest = 0
+	return s.users(ctx, `SELECT `+userColumns+` FROM users WHERE user_id > $2 AND deactivated = 0 AND is_guest = 0
 		AND (LOWER(display_name) LIKE $1 ESCAPE '\' OR LOWER(user_id) LIKE $1 ESCAPE '\') ORDER BY user_id LIMIT $3`, pattern, after, int64(limit))
-	return out, err
 }

@@ -103,18 +103,17 @@ type MeetingSession struct {
 	UserID, DeviceID string
 	Kind             string
 	Name, AvatarURL  string
-	Features         string // JSON
 	Waits            bool
 	UsedTS           int64
 }
 
-const meetingSessionColumns = `hash, room_id, member_id, user_id, device_id, kind, display_name, avatar_url, features, waits, used_ts`
+const meetingSessionColumns = `hash, room_id, member_id, user_id, device_id, kind, display_name, avatar_url, waits, used_ts`
 
 func scanMeetingSession(out *[]MeetingSession) func(*sql.Rows) error {
 	return func(r *sql.Rows) error {
 		var m MeetingSession
 		var waits int64
-		err := r.Scan(&m.Hash, &m.RoomID, &m.MemberID, &m.UserID, &m.DeviceID, &m.Kind, &m.Name, &m.AvatarURL, &m.Features, &waits, &m.UsedTS)
+		err := r.Scan(&m.Hash, &m.RoomID, &m.MemberID, &m.UserID, &m.DeviceID, &m.Kind, &m.Name, &m.AvatarURL, &waits, &m.UsedTS)
 		m.Waits = waits == 1
 		*out = append(*out, m)
 		return err
@@ -156,8 +155,8 @@ func (s *Store) CountMeetingSessions(ctx context.Context, roomID string, waiting
 
 // InsertMeetingSession adds a session.
 func (tx *Tx) InsertMeetingSession(m MeetingSession) error {
-	_, err := tx.Exec(`INSERT INTO meeting_sessions (`+meetingSessionColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
-		m.Hash, m.RoomID, m.MemberID, m.UserID, m.DeviceID, m.Kind, m.Name, m.AvatarURL, m.Features, flag(m.Waits), m.UsedTS)
+	_, err := tx.Exec(`INSERT INTO meeting_sessions (`+meetingSessionColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+		m.Hash, m.RoomID, m.MemberID, m.UserID, m.DeviceID, m.Kind, m.Name, m.AvatarURL, flag(m.Waits), m.UsedTS)
 	return err
 }
 

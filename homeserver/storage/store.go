@@ -157,6 +157,11 @@ func (s *Store) rows(ctx context.Context, scan func(*sql.Rows) error, query stri
 	if err != nil {
 		return err
 	}
+	return each(r, scan)
+}
+
+// each reads every row through scan, and closes them.
+func each(r *sql.Rows, scan func(*sql.Rows) error) error {
 	defer r.Close()
 	for r.Next() {
 		if err := scan(r); err != nil {

@@ -314,11 +314,5 @@ func (tx *Tx) Rows(scan func(*sql.Rows) error, query string, args ...any) error 
 	if err != nil {
 		return err
 	}
-	defer r.Close()
-	for r.Next() {
-		if err := scan(r); err != nil {
-			return err
-		}
-	}
-	return r.Err()
+	return each(r, scan)
 }

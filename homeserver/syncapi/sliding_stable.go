@@ -31,14 +31,8 @@ type stableBody struct {
 		stableConfig
 		Range   *[]int64 `json:"range"`
 		Filters struct {
-			DM        *bool      `json:"is_dm"`
-			Encrypted *bool      `json:"is_encrypted"`
-			Invited   *bool      `json:"is_invited"`
-			Types     *[]*string `json:"room_types"`
-			NotTypes  *[]*string `json:"not_room_types"`
-			Spaces    *[]string  `json:"spaces"`
-			Tags      *[]string  `json:"tags"`
-			NotTags   *[]string  `json:"not_tags"`
+			wireFilters
+			Invited *bool `json:"is_invited"`
 		} `json:"filters"`
 	} `json:"lists"`
 	Subscriptions map[string]stableConfig `json:"room_subscriptions"`
@@ -70,11 +64,7 @@ func DecodeSlidingStable(body []byte, user, device string) (q *SlidingRequest, p
 		if x.Range != nil {
 			l.Ranges = [][2]int64{d.rng("list "+k, *x.Range)}
 		}
-		f := &x.Filters
-		l.Filter = SlidingFilter{
-			DM: f.DM, Encrypted: f.Encrypted, Invited: f.Invited, Types: d.types(k, f.Types), NotTypes: d.types(k, f.NotTypes),
-			Spaces: d.bounded(k, f.Spaces), Tags: d.bounded(k, f.Tags), NotTags: d.bounded(k, f.NotTags),
-		}
+		l.Filter = d.filter(k, &x.Filters.wireFilters, x.Filters.Invited)
 		d.q.Lists = append(d.q.Lists, l)
 	}
 	d.subscriptions(len(w.Subscriptions))

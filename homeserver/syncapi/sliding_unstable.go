@@ -21,14 +21,8 @@ type unstableBody struct {
 		Ranges  *[][]int64 `json:"ranges"`
 		AllOfIt bool       `json:"slow_get_all_rooms"`
 		Filters struct {
-			DM        *bool      `json:"is_dm"`
-			Encrypted *bool      `json:"is_encrypted"`
-			Invite    *bool      `json:"is_invite"`
-			Types     *[]*string `json:"room_types"`
-			NotTypes  *[]*string `json:"not_room_types"`
-			Spaces    *[]string  `json:"spaces"`
-			Tags      *[]string  `json:"tags"`
-			NotTags   *[]string  `json:"not_tags"`
+			wireFilters
+			Invite *bool `json:"is_invite"`
 		} `json:"filters"`
 	} `json:"lists"`
 	Subscriptions map[string]unstableConfig `json:"room_subscriptions"`
@@ -70,11 +64,7 @@ func DecodeSlidingUnstable(body []byte, user, device, pos string, timeout int64)
 				l.Ranges = append(l.Ranges, d.rng("list "+k, r))
 			}
 		}
-		f := &x.Filters
-		l.Filter = SlidingFilter{
-			DM: f.DM, Encrypted: f.Encrypted, Invited: f.Invite, Types: d.types(k, f.Types), NotTypes: d.types(k, f.NotTypes),
-			Spaces: d.bounded(k, f.Spaces), Tags: d.bounded(k, f.Tags), NotTags: d.bounded(k, f.NotTags),
-		}
+		l.Filter = d.filter(k, &x.Filters.wireFilters, x.Filters.Invite)
 		d.q.Lists = append(d.q.Lists, l)
 	}
 	d.subscriptions(len(w.Subscriptions))

@@ -474,3 +474,22 @@ func array(b []byte, start int, name string, inside []byte) []byte {
 	}
 	return append(append(append(field(b, start, name), '['), inside...), ']')
 }
+
+// wireFilters are the filters of a list that both wire forms name alike.
+type wireFilters struct {
+	DM        *bool      `json:"is_dm"`
+	Encrypted *bool      `json:"is_encrypted"`
+	Types     *[]*string `json:"room_types"`
+	NotTypes  *[]*string `json:"not_room_types"`
+	Spaces    *[]string  `json:"spaces"`
+	Tags      *[]string  `json:"tags"`
+	NotTags   *[]string  `json:"not_tags"`
+}
+
+// filter checks the filters of a list; invited has a name of its own in each wire form.
+func (d *slidingDecoder) filter(list string, f *wireFilters, invited *bool) SlidingFilter {
+	return SlidingFilter{
+		DM: f.DM, Encrypted: f.Encrypted, Invited: invited, Types: d.types(list, f.Types), NotTypes: d.types(list, f.NotTypes),
+		Spaces: d.bounded(list, f.Spaces), Tags: d.bounded(list, f.Tags), NotTags: d.bounded(list, f.NotTags),
+	}
+}

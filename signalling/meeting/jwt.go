@@ -21,9 +21,8 @@ import (
 )
 
 const (
-	maxJWT      = 16 << 10
-	leeway      = 30 * time.Second // clocks of the issuer and ours
-	maxFeatures = 64
+	maxJWT = 16 << 10
+	leeway = 30 * time.Second // clocks of the issuer and ours
 )
 
 // Key checks the tokens (JWT) of one issuer, as Jitsi's token authentication has them.
@@ -87,7 +86,6 @@ type Claims struct {
 	User          User
 	Moderator     *bool // nil: the token does not say
 	LobbyBypass   bool
-	Features      map[string]bool
 }
 
 // User is who a token is for, as its issuer knows him.
@@ -156,8 +154,7 @@ type context struct {
 		Moderator   *flag `json:"moderator"`
 		LobbyBypass flag  `json:"lobby_bypass"`
 	} `json:"user"`
-	Features map[string]flag `json:"features"`
-	Matrix   struct {
+	Matrix struct {
 		Token      text `json:"token"`
 		RoomID     text `json:"room_id"`
 		ServerName text `json:"server_name"`
@@ -218,17 +215,6 @@ func (k *Key) verify(token string, now time.Time) (*Claims, error) {
 	case u.Affiliation != "":
 		m := u.Affiliation == "owner" || u.Affiliation == "moderator"
 		c.Moderator = &m
-	}
-	for name, on := range w.Context.Features {
-		if len(c.Features) == maxFeatures {
-			break
-		}
-		if len(name) <= 64 {
-			if c.Features == nil {
-				c.Features = map[string]bool{}
-			}
-			c.Features[name] = bool(on)
-		}
 	}
 	return c, nil
 }

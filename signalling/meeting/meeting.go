@@ -86,8 +86,6 @@ type Entry struct {
 	E2EE        bool    `json:"e2ee"`
 	Media       *Media  `json:"media,omitempty"`
 	Matrix      *Matrix `json:"matrix,omitempty"`
-	// Features is what a Jitsi token switches on or off in the page.
-	Features map[string]bool `json:"features,omitempty"`
 }
 
 // Media is how one gets into the SFU.
