@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 
 	"github.com/trunkboard/trunkboard/homeserver/event"
@@ -17,6 +18,8 @@ const (
 	maxServed  = 100  // events of one answer to /backfill
 	maxMissing = 20   // events of one answer to /get_missing_events
 	maxWalked  = 1000 // events looked at for one answer
+	maxFormer  = 50   // users of a server that is not in the room any more that are looked at
+	maxBack    = 16   // memberships of one of them, the newest
 )
 
 // RoomFor finds a room that a server may ask about: it and this server are in it. What is refused looks the same as a room that is not
@@ -32,21 +35,100 @@ func (s *Service) RoomFor(ctx context.Context, server, roomID string) (*Room, er
 	return r, r.Allows(ctx, server)
 }
 
+// roomAt finds a room for a question about one of its events: the server is in the room now, or was told of the room as it was at that
+// event, since its users were in it then or it was handed to them with their join. So whoever is thrown out can still put together what he
+// was in (a server that joined with members left out asks for them afterwards), and learns nothing of what came later. The event is nil
+// when it is not there. Errors: M_FORBIDDEN.
+func (s *Service) roomAt(ctx context.Context, server, roomID, eventID string) (*Room, *Stored, error) {
+	r, refused := s.RoomFor(ctx, server, roomID)
+	if r == nil && signalling.AsError(refused).Status == http.StatusForbidden {
+		var err error
+		if r, err = s.Room(ctx, roomID); err != nil || !r.Here() {
+			return nil, nil, refused
+		}
+		past := r.membersOf(server)
+		if len(past) == 0 || r.Allows(ctx, server) != nil {
+			return nil, nil, refused
+		}
+		m, err := s.byEventID(ctx, r, eventID)
+		if err != nil {
+			return nil, nil, err
+		}
+		e := m[eventID]
+		if e == nil {
+			return nil, nil, refused
+		}
+		told, err := r.wasTold(ctx, server, past, e)
+		if err == nil && !told {
+			err = refused
+		}
+		return r, e, err
+	}
+	if refused != nil {
+		return nil, nil, refused
+	}
+	m, err := s.byEventID(ctx, r, eventID)
+	return r, m[eventID], err
+}
+
+// membersOf lists the membership events that the users of a server have in the room now, leave and ban too; at most maxFormer.
+func (r *Room) membersOf(server string) (nids []int64) {
+	r.Head().Each(func(k event.Key, ref Ref) {
+		if k.Type == "m.room.member" && event.ServerOf(k.StateKey) == server && len(nids) < maxFormer {
+			nids = append(nids, ref.NID)
+		}
+	})
+	return nids
+}
+
+// wasTold says whether a server, whose users have the membership events past now, was told of the room as it was at e.
+func (r *Room) wasTold(ctx context.Context, server string, past []int64, e *Stored) (bool, error) {
+	for _, g := range []int64{e.StateBefore, e.StateAfter} {
+		if g == 0 {
+			continue
+		}
+		if m, err := r.membershipOf(ctx, g, server); err != nil || m == "join" {
+			return m == "join", err
+		}
+	}
+	shared := false
+	if e.StateAfter != 0 {
+		vis, err := r.visibilityAt(ctx, e, true)
+		if err != nil {
+			return false, err
+		}
+		shared = vis == "shared" || vis == "world_readable"
+	}
+	now, err := r.s.byNID(ctx, r.Version, past...)
+	if err != nil {
+		return false, err
+	}
+	for _, at := range now {
+		for step := 0; at != nil && at.StateKey() != nil && step < maxBack; step++ {
+			if at.Membership() == "join" && at.Status == storage.StatusOK {
+				if slices.Contains(at.PrevIDs(), e.ID()) || shared && e.Pos < at.Pos {
+					return true, nil // what was before the join was handed over with it
+				}
+				if e.IsState() {
+					x, err := r.StateAt(ctx, at, false, e.Type(), *e.StateKey())
+					if err != nil {
+						return false, err
+					}
+					if x != nil && x.NID == e.NID {
+						return true, nil
+					}
+				}
+			}
+			if at, err = r.StateAt(ctx, at, false, "m.room.member", *at.StateKey()); err != nil {
+				return false, err
+			}
+		}
+	}
+	return false, nil
+}
+
 // errNoEvent says that an event is not there, or not for whoever asks.
 var errNoEvent = signalling.NotFound("there is no such event in that room")
-
-// inRoom finds an event with a state in a room.
-func (r *Room) inRoom(ctx context.Context, id string) (*Stored, error) {
-	m, err := r.s.byEventID(ctx, r, id)
-	if err != nil {
-		return nil, err
-	}
-	e := m[id]
-	if e == nil || e.StateBefore == 0 && !e.Is("m.room.create", "") || e.Status == storage.StatusRejected {
-		return nil, errNoEvent
-	}
-	return e, nil
-}
 
 // StateIDsFor answers GET /state_ids: the state right before an event, and its auth chain. Errors: M_FORBIDDEN, M_NOT_FOUND.
 func (s *Service) StateIDsFor(ctx context.Context, server, roomID, eventID string) (state, chain []string, err error) {
@@ -62,34 +144,32 @@ func (s *Service) StateIDsFor(ctx context.Context, server, roomID, eventID strin
 
 // StateFor answers GET /state: the state right before an event, and its auth chain. Errors: M_FORBIDDEN, M_NOT_FOUND.
 func (s *Service) StateFor(ctx context.Context, server, roomID, eventID string) (state, chain []*event.Event, err error) {
-	r, err := s.RoomFor(ctx, server, roomID)
+	r, e, err := s.roomAt(ctx, server, roomID, eventID)
 	if err != nil {
 		return nil, nil, err
 	}
 	if r.Partial() {
 		return nil, nil, errPartial
 	}
-	e, err := r.inRoom(ctx, eventID)
-	if err != nil || e.StateBefore == 0 {
-		return nil, nil, err
+	if e == nil || e.StateBefore == 0 && !e.Is("m.room.create", "") || e.Status == storage.StatusRejected {
+		return nil, nil, errNoEvent
+	}
+	if e.StateBefore == 0 {
+		return nil, nil, nil
 	}
 	return r.stateFor(ctx, e, false)
 }
 
 // AuthChainFor answers GET /event_auth: the auth chain of an event. Errors: M_FORBIDDEN, M_NOT_FOUND.
 func (s *Service) AuthChainFor(ctx context.Context, server, roomID, eventID string) ([]*event.Event, error) {
-	r, err := s.RoomFor(ctx, server, roomID)
+	r, e, err := s.roomAt(ctx, server, roomID, eventID)
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.byEventID(ctx, r, eventID)
-	if err != nil {
-		return nil, err
-	}
-	if m[eventID] == nil {
+	if e == nil {
 		return nil, errNoEvent
 	}
-	return r.authChain(ctx, []*event.Event{m[eventID].Event})
+	return r.authChain(ctx, []*event.Event{e.Event})
 }
 
 // EventFor answers GET /event: an event of any room, redacted where the server may not see it. Errors: M_FORBIDDEN, M_NOT_FOUND.
@@ -106,15 +186,10 @@ func (s *Service) EventFor(ctx context.Context, server, eventID string) (*event.
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.RoomFor(ctx, server, row.ID)
+	r, e, err := s.roomAt(ctx, server, row.ID, eventID)
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.byEventID(ctx, r, eventID)
-	if err != nil {
-		return nil, err
-	}
-	e := m[eventID]
 	if e == nil || e.Status == storage.StatusRejected {
 		return nil, errNoEvent
 	}
