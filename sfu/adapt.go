@@ -20,10 +20,13 @@ const (
 	probeSurplus = 1.1
 	audioShare   = 60_000 // bit/s kept for each sound
 	riseAfter    = 2 * time.Second
+	startRate    = 10_000_000 // bit/s: what a new path is trusted with, so that the first key frames of a full room are not one burst
+	startFor     = 3 * time.Second
 )
 
 // adaption is the state of one receiving connection. It is guarded by the room's lock.
 type adaption struct {
+	begun   time.Duration // when the connection was made
 	limited bool          // the path was limited when it was last looked at
 	changed time.Duration // last time something was taken away
 	probing bool
@@ -42,6 +45,9 @@ func (p *Participant) adapt() {
 	rate, limited := c.session.Path.Limited()
 	a := &c.adaption
 	if !limited {
+		if now-a.begun > startFor {
+			c.session.Pace(0)
+		}
 		if a.limited {
 			a.limited = false
 			p.room.engine.log.Debug("the path to a subscriber is wide again", "participant", p.sid)
@@ -51,6 +57,7 @@ func (p *Participant) adapt() {
 		}
 		return
 	}
+	c.session.Pace(rate)
 	if !a.limited {
 		a.limited = true
 		p.room.engine.log.Debug("the path to a subscriber is limited", "participant", p.sid, "rate", rate, "loss", c.session.Path.Loss())

@@ -110,7 +110,8 @@ func (c *connection) Connected() {
 	if c.p.state == Disconnected {
 		return
 	}
-	c.connected = true
+	c.connected, c.adaption.begun = true, r.engine.cfg.Transport.Now()
+	c.session.Pace(startRate)
 	if c == c.p.primary() && c.p.state != Active {
 		c.p.state = Active
 		c.p.changed()

@@ -33,6 +33,7 @@ type road struct {
 type sender struct {
 	road     *road
 	e        Estimator
+	pacer    *Pacer  // nil: frames go out in one burst
 	most     float64 // bit/s that it has to send
 	fixed    bool    // it cannot send less: the smallest layer
 	keyEvery int     // frames; 0 for no key frames but what comes
@@ -44,6 +45,7 @@ type sender struct {
 	back     []report
 	received int // bytes
 	low, max float64
+	paced    [1500]byte
 }
 
 type flight struct {
@@ -130,6 +132,17 @@ func (s *sender) step() {
 			s.packet(max(60, min(1150, int(size))))
 		}
 	}
+	if s.pacer != nil && (d.now/time.Millisecond)%5 == 0 {
+		rate, _ := s.e.Limited()
+		s.pacer.Follow(rate, d.now)
+		for {
+			n, _, _, _ := s.pacer.Next(s.paced[:], d.now)
+			if n == 0 {
+				break
+			}
+			s.send(n)
+		}
+	}
 	s.hear()
 	if s.low == 0 || s.wants() < s.low {
 		s.low = s.wants()
@@ -138,6 +151,15 @@ func (s *sender) step() {
 }
 
 func (s *sender) packet(size int) {
+	if s.pacer != nil {
+		if held, full, _ := s.pacer.Hold(s.paced[:size], 0, 0, false, s.road.now); held || full {
+			return
+		}
+	}
+	s.send(size)
+}
+
+func (s *sender) send(size int) {
 	sequence := s.e.Sent(size, s.road.now)
 	if at, ok := s.road.enter(size); ok {
 		if n := len(s.flying); n > 0 {
@@ -208,6 +230,30 @@ func TestSendersFindWhatAPathCarries(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A key frame of eight frames' size over a path whose queue holds less than it: in one burst much of it is lost, paced it is not.
+func TestPacedKeyFramesFitAShortQueue(t *testing.T) {
+	dropped := map[bool]int{}
+	for _, paced := range []bool{false, true} {
+		d := newRoad(1e6, 800e3)
+		d.queue = 15_000
+		s := d.senders[0]
+		s.keyEvery = 60
+		s.e.limited, s.e.rate = true, 900e3 // as it is known already
+		if paced {
+			s.pacer = &Pacer{}
+		}
+		got := d.measure(30 * time.Second)
+		dropped[paced] = d.dropped
+		t.Logf("paced %v: %d packets dropped, %.0f kbit/s, longest wait %v, estimate from %.0f", paced, d.dropped, got[0]/1000, d.longest, s.low/1000)
+		if paced && (got[0] < 600e3 || s.low < 500e3) {
+			t.Errorf("%.0f kbit/s, estimate from %.0f", got[0]/1000, s.low/1000)
+		}
+	}
+	if dropped[false] < 50 || dropped[true] > dropped[false]/10 {
+		t.Errorf("%d packets dropped, %d paced", dropped[false], dropped[true])
 	}
 }
 

@@ -12,10 +12,23 @@ import (
 )
 
 // peer is a subscriber whose packets a test reads.
-type peer struct{ shut, numbered bool }
+type peer struct {
+	shut, numbered bool
+	holding, full  bool
+	noRoom         bool
+	held           [][]byte
+}
 
 func (p *peer) Open() bool     { return !p.shut }
 func (p *peer) Numbered() bool { return p.numbered }
+func (p *peer) Room() bool     { return !p.noRoom }
+
+func (p *peer) Hold(b []byte, _ uint32, _ int, _ bool) (held, full bool) {
+	if p.holding && !p.full {
+		p.held = append(p.held, slices.Clone(b))
+	}
+	return p.holding && !p.full, p.full
+}
 
 // got is a packet as a subscriber gets it.
 type got struct {
@@ -510,5 +523,53 @@ func TestRedundantSoundIsNotLookedInto(t *testing.T) {
 		if len(got) != 1 || !slices.Equal(got[0].payload, payload) || got[0].header.PayloadType != 100 {
 			t.Errorf("payload %d became %v", i, got)
 		}
+	}
+}
+
+// A path that has no room for a packet: the rest of the picture is of no use, so nothing is sent until there is room, and then a key frame.
+func TestALegThatFindsNoRoomGoesOnWithAKeyFrame(t *testing.T) {
+	s := newStage(VP8, true)
+	p := &peer{numbered: true, holding: true}
+	s.leg(p, Streams{SSRC: 1, RTXSSRC: 2, Transport: 3})
+	e := &encoder{}
+	if got := s.send(e, true, 3); len(got) != 0 || len(p.held) != 3 {
+		t.Fatalf("%d sent, %d held", len(got), len(p.held))
+	}
+	s.asked = nil
+	p.full, p.noRoom = true, true
+	s.send(e, false, 2)
+	p.full, p.held = false, nil
+	if s.send(e, false, 2); len(p.held) != 0 || len(s.asked) != 0 {
+		t.Fatalf("goes on in the middle of a picture: %d packets, %d requests", len(p.held), len(s.asked))
+	}
+	p.noRoom = false
+	s.now += time.Second
+	if s.send(e, false, 2); len(p.held) != 0 || len(s.asked) != 1 {
+		t.Fatalf("with room: %d packets, %d requests for a key frame", len(p.held), len(s.asked))
+	}
+	s.send(e, true, 1)
+	if len(p.held) != 1 || binary.BigEndian.Uint16(p.held[0][2:]) != 4 { // the number of the one that was dropped
+		t.Errorf("after the gap: % x", p.held)
+	}
+}
+
+// What a subscriber asks for again and again comes ever more seldom, and not at all on a paused leg.
+func TestRepeatedRequestsAreAnsweredEverMoreSeldom(t *testing.T) {
+	s := newStage(VP8, true)
+	g := s.leg(&peer{}, Streams{SSRC: 2, PayloadType: 96, RTXSSRC: 3, RTXType: 97})
+	first := s.send(&encoder{}, true, 1)
+	n := 0
+	for range 200 {
+		g.Resend([]uint16{first[0].header.Sequence}, &s.out)
+		n += len(s.out.take())
+		s.now += 20 * time.Millisecond
+	}
+	if n < 5 || n > againTries {
+		t.Errorf("sent again %d times in four seconds", n)
+	}
+	more := s.send(&encoder{sn: 50}, true, 1)
+	g.Allow(-1)
+	if g.Resend([]uint16{more[0].header.Sequence}, &s.out); len(s.out.take()) != 0 {
+		t.Error("a paused leg repairs")
 	}
 }

@@ -60,6 +60,7 @@ type Leg struct {
 	allowance   int     // packets that may be sent again on demand
 	rtxSequence uint64
 	sent        []sent
+	starved     bool // a packet was dropped because the path is narrow: a key frame is needed
 	stats       LegStats
 }
 
@@ -74,12 +75,14 @@ type sent struct {
 	form      form
 	marker    bool
 	again     time.Duration // last time it was sent again
+	tries     uint8         // how often it was
 }
 
-// What a subscriber may ask to be sent again: a packet not more often than it could have learnt that it is still missing, and in all not
-// more than has been sent, so that requests for the same packets over and over do not multiply the traffic.
+// What a subscriber may ask to be sent again: a packet not more often than it could have learnt that it is still missing, each time after
+// twice the time, and in all not more than has been sent, so that requests for the same packets over and over do not multiply the traffic.
 const (
 	againSpacing = 10 * time.Millisecond
+	againTries   = 8 // the last one 1.3 s after the first
 	allowanceMax = 512
 	allowanceMin = 64 // to begin with
 )
@@ -259,14 +262,32 @@ func (g *Leg) spatial() int { return max(0, min(g.wanted, g.allowed)) }
 // forward sends the packets of run that the leg should get.
 func (g *Leg) forward(layer int, run []Packet, out Out, now time.Duration) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	if g.still() || (layer != g.layer && layer != g.target) || !g.peer.Open() {
+		g.mu.Unlock()
 		return
 	}
 	id := g.transport()
 	for i := range run {
 		g.one(layer, &run[i], out, now, id)
 	}
+	ask := g.starved && g.peer.Room()
+	if ask {
+		g.starved = false
+	}
+	g.mu.Unlock()
+	if ask {
+		g.KeyFrame()
+	}
+}
+
+// starve drops a packet for which the path has no room, and what follows it: without it, it is of no use before the next key frame.
+func (g *Leg) starve(count uint64) {
+	g.sent[count&uint64(len(g.sent)-1)] = sent{}
+	g.floor = max(g.floor, count-uint64(len(g.sent))) // what the entry stood for before
+	if g.lastCount == count {                         // its number is free again
+		g.lastCount--
+	}
+	g.layer, g.starved = -1, true
 }
 
 // transport is the number of the extension for transport-wide numbers, 0 if packets shall not have any now.
@@ -343,14 +364,24 @@ func (g *Leg) put(p *Packet, e sent, out Out, transport uint8) {
 	if p.VP8.Size > 0 {
 		p.VP8.Rewrite(b[at:], e.pictureID, e.tl0)
 	}
+	// The counts begin at 2^16, the rollover counter at 0.
+	roc, held := uint32(e.count>>16)-1, false
+	if transport != 0 && g.source.cfg.Video {
+		var full bool
+		if held, full = g.peer.Hold(b[:at+size], roc, number, false); full {
+			g.starve(e.count)
+			return
+		}
+	}
 	g.allowance = min(g.allowance+1, allowanceMax)
 	g.stats.Packets++
 	g.stats.Octets += uint64(size)
 	if e.form.padded(p) {
 		g.stats.Octets -= uint64(len(p.Raw) - p.Header.End)
 	}
-	// The counts begin at 2^16, the rollover counter at 0.
-	out.Send(g.peer, at+size, uint32(e.count>>16)-1, number)
+	if !held {
+		out.Send(g.peer, at+size, roc, number)
+	}
 }
 
 // change moves the leg to layer, whose first packet is p: our numbers go on where they are.
@@ -394,9 +425,9 @@ func (s *Source) translate(from, to int, at uint32) (uint32, bool) {
 // Resend answers a NACK: the packets with those sequence numbers are made again and sent, under the RTX stream if there is one.
 func (g *Leg) Resend(sequences []uint16, out Out) {
 	g.mu.Lock()
-	n, last, sentRing := g.streams, g.lastCount, g.sent
+	n, last, sentRing, still := g.streams, g.lastCount, g.sent, g.still()
 	g.mu.Unlock()
-	if sentRing == nil || !g.peer.Open() {
+	if sentRing == nil || still || !g.peer.Open() { // what is paused begins anew with a key frame
 		return
 	}
 	now := g.source.cfg.Now()
@@ -404,21 +435,22 @@ func (g *Leg) Resend(sequences []uint16, out Out) {
 		count := last - uint64(uint16(last)-sn)
 		g.mu.Lock()
 		at := &g.sent[count&uint64(len(g.sent)-1)]
-		ok := at.count == count && g.allowance > 0 && (at.again == 0 || now-at.again >= againSpacing)
+		ok := at.count == count && g.allowance > 0 && (at.tries == 0 || at.tries < againTries && now-at.again >= againSpacing<<(at.tries-1))
 		e := *at
 		if ok {
 			at.again = now
+			at.tries++
 			g.allowance--
 		}
 		g.mu.Unlock()
 		if ok {
-			g.again(e, n, out)
+			g.again(e, n, out, true)
 		}
 	}
 }
 
-// again sends what e remembers once more. It gives the size, 0 if the packet is gone.
-func (g *Leg) again(e sent, n Streams, out Out) int {
+// again sends what e remembers once more, to repair or as mere load. It gives the size, 0 if the packet is gone.
+func (g *Leg) again(e sent, n Streams, out Out, repair bool) int {
 	l := &g.source.layers[e.layer]
 	var p Packet
 	b := out.Slot()
@@ -463,6 +495,11 @@ func (g *Leg) again(e sent, n Streams, out Out) int {
 		b[0] |= 0x10
 	}
 	g.mu.Unlock()
+	if repair && transport != 0 && g.source.cfg.Video {
+		if held, full := g.peer.Hold(b[:size], roc, number, true); held || full {
+			return size
+		}
+	}
 	out.Send(g.peer, size, roc, number)
 	return size
 }
@@ -482,7 +519,7 @@ func (g *Leg) Pad(size int, out Out) (done int) {
 		e := g.sent[(last-back)&uint64(len(g.sent)-1)]
 		g.mu.Unlock()
 		if e.count == last-back {
-			done += g.again(e, n, out)
+			done += g.again(e, n, out, false)
 		}
 	}
 	return done

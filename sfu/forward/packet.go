@@ -95,6 +95,12 @@ type Peer interface {
 	Open() bool
 	// Numbered reports whether packets should carry a transport-wide number now.
 	Numbered() bool
+	// Hold takes a video packet with a transport-wide number that is ready to be sent: the path may be too narrow for it to go at once. It
+	// is held, or dropped because too much is held already; if neither, the caller sends it. The arguments are those of Out.Send; repair
+	// says that the packet was sent before.
+	Hold(b []byte, roc uint32, number int, repair bool) (held, full bool)
+	// Room reports whether there is room again for a key frame after a packet was dropped.
+	Room() bool
 }
 
 // Out takes packets that are ready but for sealing. It belongs to one goroutine and keeps packets until it is flushed by its owner.

@@ -45,6 +45,7 @@ type Session struct {
 	t        *Transport
 	handler  Handler
 	numbered atomic.Bool
+	pacer    atomic.Pointer[congest.Pacer] // nil while nothing speaks against the path
 
 	// Guarded by t.mu.
 	name, password string // our ICE credentials

@@ -64,6 +64,7 @@ type Transport struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	batches sync.Pool
+	pacing  pacing
 }
 
 // socket is one of the sockets on the port.
@@ -95,6 +96,7 @@ func Listen(cfg Config) (*Transport, error) {
 	t := &Transport{cfg: cfg, log: cfg.Log, start: time.Now(), byAddr: map[netip.AddrPort]*Session{}, byName: map[string]*Session{}}
 	t.streams, t.strangers = map[*stream]struct{}{}, map[netip.Addr]int{}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
+	t.pacing.wake = make(chan struct{}, 1)
 	t.batches.New = func() any { return NewBatch() }
 	var err error
 	if t.certificate, t.fingerprint, err = newCertificate(t.start); err != nil {
@@ -111,6 +113,7 @@ func Listen(cfg Config) (*Transport, error) {
 	for _, s := range t.sockets {
 		t.wait.Go(func() { t.serve(s) })
 	}
+	t.wait.Go(t.pace)
 	return t, nil
 }
 

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package congest
+
+import (
+	"sync"
+	"time"
+
+	"github.com/trunkboard/trunkboard/sfu/packets"
+)
+
+// Constants of the pacer.
+const (
+	paceFactor  = 1.5 // times the estimate: a key frame's queue in the path stays short, and the frames after it find it empty
+	paceBurst   = 10 * time.Millisecond
+	paceLeast   = 2500                   // bytes that may go at once at any rate: a small frame
+	paceWithin  = 800 * time.Millisecond // what waits goes faster rather than later than this
+	repairShare = 1.0 / 3                // of the rate that repairs may take
+	maxWaiting  = 400                    // packets of media; more than any frame that a receiver could be sent again
+	maxRepairs  = 64
+)
+
+// Pacer spreads what goes to one path that does not carry everything over time, so that a key frame is not lost where the path is
+// narrow: at one and a half times the estimate, faster only if it would take longer than paceWithin. Repairs go first, up to a third
+// of the rate, so that requests for them cannot starve the pictures. Sound does not come here: it never waits.
+//
+// Both queues are bounded. A repair that finds no room is dropped: it will be asked for again. So is media, and its sender has to
+// drop what follows up to the next key frame, which it asks for when Room says that there is room for it.
+//
+// It is safe for concurrent use and allocates only until its queues have been as long as they get.
+type Pacer struct {
+	mu      sync.Mutex
+	rate    float64 // bytes a second; 0 for no limit
+	debt    float64 // bytes sent ahead of time
+	repairs float64 // the same, of repairs at their share
+	settled time.Duration
+	media   queue
+	repair  queue
+	free    *waiting
+	bytes   int // of media that waits
+}
+
+// waiting is a packet that waits, without its transport-wide number and seal, which it gets when it goes.
+type waiting struct {
+	next   *waiting
+	size   int
+	roc    uint32
+	number int
+	bytes  [packets.MaxSize]byte
+}
+
+type queue struct {
+	first, last *waiting
+	n           int
+}
+
+// Follow sets the rate to the estimate, in bit/s; 0 for no limit.
+func (p *Pacer) Follow(estimate int, now time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.settle(now)
+	p.rate = paceFactor * float64(estimate) / 8
+}
+
+// settle lets time pay the debts. The caller holds mu.
+func (p *Pacer) settle(now time.Duration) {
+	d := now - p.settled
+	if d <= 0 {
+		return
+	}
+	p.settled = now
+	paid := p.pace() * d.Seconds()
+	if p.rate == 0 {
+		p.debt, p.repairs = 0, 0
+		return
+	}
+	p.debt, p.repairs = max(0, p.debt-paid), max(0, p.repairs-repairShare*paid)
+}
+
+// pace is the rate that holds now.
+func (p *Pacer) pace() float64 { return max(p.rate, float64(p.bytes)/paceWithin.Seconds()) }
+
+// burst is how much may go ahead of time.
+func (p *Pacer) burst() float64 { return max(paceLeast, p.rate*paceBurst.Seconds()) }
+
+func (p *Pacer) mediaDue() bool  { return p.rate == 0 || p.debt < p.burst() }
+func (p *Pacer) repairDue() bool { return p.mediaDue() && (p.rate == 0 || p.repairs < p.burst()) }
+
+func (p *Pacer) charge(size int, repair bool) {
+	if p.rate == 0 {
+		return
+	}
+	p.debt += float64(size)
+	if repair {
+		p.repairs += float64(size)
+	}
+}
+
+// Hold takes a packet that is ready but for its transport-wide number, which belongs at number, and its seal, for which roc is needed.
+// It keeps a copy if the packet has to wait; full says that it has been dropped. If it is neither, the caller sends it now. first says
+// that nothing waited before it: somebody has to call Next from now on.
+func (p *Pacer) Hold(b []byte, roc uint32, number int, repair bool, now time.Duration) (held, full, first bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.settle(now)
+	q, most := &p.media, maxWaiting
+	if repair {
+		q, most = &p.repair, maxRepairs
+	}
+	if q.n == 0 && (repair && p.repairDue() || !repair && p.mediaDue()) {
+		p.charge(len(b), repair)
+		return false, false, false
+	}
+	if q.n == most || len(b) > packets.MaxSize {
+		return false, true, false
+	}
+	first = p.media.n+p.repair.n == 0
+	w := p.free
+	if w == nil {
+		w = &waiting{}
+	} else {
+		p.free = w.next
+	}
+	w.next, w.size, w.roc, w.number = nil, copy(w.bytes[:], b), roc, number
+	if q.last == nil {
+		q.first = w
+	} else {
+		q.last.next = w
+	}
+	q.last = w
+	q.n++
+	if !repair {
+		p.bytes += w.size
+	}
+	return true, false, first
+}
+
+// Next gives the next packet that is due, copied to to, which has room for the largest; 0 if none is due. left reports whether others
+// wait.
+func (p *Pacer) Next(to []byte, now time.Duration) (n int, roc uint32, number int, left bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.settle(now)
+	q := &p.repair
+	repair := q.n > 0 && p.repairDue()
+	if !repair {
+		q = &p.media
+		if q.n == 0 || !p.mediaDue() {
+			return 0, 0, 0, p.media.n+p.repair.n > 0
+		}
+	}
+	w := q.first
+	q.first = w.next
+	if q.first == nil {
+		q.last = nil
+	}
+	q.n--
+	if !repair {
+		p.bytes -= w.size
+	}
+	p.charge(w.size, repair)
+	n, roc, number = copy(to, w.bytes[:w.size]), w.roc, w.number
+	w.next, p.free = p.free, w
+	return n, roc, number, p.media.n+p.repair.n > 0
+}
+
+// Room reports whether there is room for a key frame: little waits.
+func (p *Pacer) Room() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.media.n <= maxWaiting/8
+}
+
+// Idle reports whether there is no limit and nothing waits: the pacer is of no more use.
+func (p *Pacer) Idle() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rate == 0 && p.media.n+p.repair.n == 0
+}
