@@ -101,6 +101,10 @@ for (const colorScheme of ['light', 'dark']) {
     await ann.noCall();
     await ann.tile('ended');
     await check('call tile', ann);
+    await ann.at('open-calls').click();
+    await ann.page.locator('[data-testid="calls"][data-state="ready"]').waitFor();
+    await ann.at('calls-row').waitFor();
+    await check('calls', ann);
     await Promise.all([ann.close(), ben.close()]);
     assert.deepEqual(found, {});
   });

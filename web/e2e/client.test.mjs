@@ -337,6 +337,65 @@ describe('calls', () => {
     await ann.hangUp();
   });
 
+  it('are listed, from encrypted and from open rooms, the missed ones apart, and returned from the list', async () => {
+    const [ann, ben] = [await person(), await person({ context: { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true } })];
+    await introduce(ann, ben);
+    await ann.call({ video: false });
+    await ben.at('incoming').waitFor();
+    await ann.hangUp();
+    await ben.tile('missed');
+    await ann.at('new-room').click();
+    await ann.at('new-room-name').fill('Town square');
+    await ann.at('new-room-invite').fill(ben.name);
+    await ann.at('new-room-encrypted').uncheck();
+    await ann.at('new-room-submit').click();
+    await ann.at('room-title').getByText('Town square').waitFor();
+    const open = await ann.roomId();
+    await ben.at('back').tap();
+    await ben.acceptInvite(open);
+    await ann.call({ video: true });
+    await ben.accept({ video: false });
+    await Promise.all([ann.phase('connected'), ben.phase('connected')]);
+    await ann.hangUp();
+    await Promise.all([ann.noCall(), ben.noCall()]);
+
+    await ben.at('back').tap();
+    await ben.at('open-calls').tap();
+    const rows = (outcome) => ben.page.locator(`[data-testid="calls-row"][data-outcome="${outcome}"]`);
+    await Promise.all([rows('ended').waitFor(), rows('missed').waitFor()]);
+    assert.deepEqual(await ben.at('calls-row').evaluateAll((all) => all.map((r) => r.dataset.outcome)), ['ended', 'missed'], 'newest first');
+    assert.equal(await ben.page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth), false, 'nothing is wider than the screen');
+    // One of them only this device can know.
+    const recorded = await ben.page.evaluate(async () => {
+      const { accessToken } = JSON.parse(localStorage.getItem('trunkboard.session'));
+      return (await (await fetch('/_trunkboard/client/v1/calls', { headers: { Authorization: `Bearer ${accessToken}` } })).json()).calls.length;
+    });
+    assert.equal(recorded, 1);
+    await ben.page.reload();
+    await ben.ready();
+    await rows('missed').waitFor();
+    if (process.env.TRUNKBOARD_SCREENSHOTS) await ben.page.screenshot({ path: join(process.env.TRUNKBOARD_SCREENSHOTS, 'calls-phone.png') });
+    await ben.at('calls-missed').tap();
+    await rows('ended').waitFor({ state: 'detached' });
+    await rows('missed').getByTestId('calls-back').tap();
+    await ann.at('incoming').waitFor();
+    await ann.decline();
+    await ben.phase('ended');
+
+    // The keyboard does it, too.
+    await ann.at('open-calls').focus();
+    await ann.page.keyboard.press('Enter');
+    await ann.page.locator('[data-testid="calls-row"][data-outcome="declined"]').waitFor();
+    if (process.env.TRUNKBOARD_SCREENSHOTS) await ann.page.screenshot({ path: join(process.env.TRUNKBOARD_SCREENSHOTS, 'calls.png') });
+    const focus = () => ann.page.evaluate(() => document.activeElement?.getAttribute('data-testid'));
+    await ann.at('calls-missed').focus();
+    for (let i = 0; i < 6 && (await focus()) !== 'calls-back'; i++) await ann.page.keyboard.press('Tab');
+    await ben.noCall();
+    await ann.page.keyboard.press('Enter');
+    await ben.at('incoming').waitFor();
+    await ben.decline();
+  });
+
   it('two who ring each other at once end in one call', async () => {
     const [ann, ben] = [await person(), await person()];
     await introduce(ann, ben);

@@ -131,6 +131,13 @@ describe('a meeting', () => {
   step('hands go up, and thumbs', async () => {
     await ben.page.keyboard.press('r');
     await ann.tile('Ben').getByTestId('tile-hand').waitFor();
+    await cem.notice('Ben');
+    await shot(cem, 'notice-phone');
+    const covered = await cem.page.evaluate(() => {
+      const shown = (selector) => [...document.querySelectorAll(selector)].map((e) => e.getBoundingClientRect()).filter((r) => r.width > 0);
+      return shown('[data-testid="notice"]').filter((n) => [...shown('[data-testid="tile"]'), ...shown('.meet-bar')].some((t) => n.bottom > t.top + 2 && n.top < t.bottom - 2)).length;
+    });
+    assert.equal(covered, 0, 'on a phone no word lies over a picture');
     await eve.at('bar-react').click();
     await eve.at('react').first().click();
     await ann.at('reaction').first().waitFor();

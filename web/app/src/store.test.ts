@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { CallView } from './calls/view.ts';
-import { dismissToast, openRoom, patchCall, resetStore, roomFromHash, toast, useApp } from './store.ts';
+import { dismissToast, openCalls, openRoom, patchCall, readAddress, resetStore, roomFromHash, toast, useApp } from './store.ts';
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -34,6 +34,16 @@ it('keeps the open room in the address', () => {
   openRoom(null);
   expect(roomFromHash(location.hash)).toBeNull();
   expect(roomFromHash('#/room/%E0%A4%A')).toBeNull();
+});
+
+it('keeps the list of calls in the address', () => {
+  openRoom('!a:x');
+  openCalls();
+  expect(readAddress(location.hash)).toEqual({ roomId: null, calls: true });
+  expect(useApp.getState()).toMatchObject({ roomId: null, calls: true });
+  openRoom('!a:x');
+  expect(readAddress(location.hash)).toEqual({ roomId: '!a:x', calls: false });
+  expect(useApp.getState().calls).toBe(false);
 });
 
 it('changes only the call that is meant', () => {

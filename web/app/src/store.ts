@@ -30,6 +30,8 @@ export interface AppState {
   ownName: string;
   /** The open conversation, or null for none (on a phone: the list). */
   roomId: string | null;
+  /** The list of calls is open instead of a conversation. */
+  calls: boolean;
   call: CallView | null;
   incoming: IncomingView | null;
   /** The group call that this device has open. */
@@ -50,6 +52,7 @@ const empty = (): AppState => ({
   rooms: [],
   ownName: '',
   roomId: null,
+  calls: false,
   call: null,
   incoming: null,
   group: null,
@@ -82,7 +85,13 @@ export function dismissToast(id: number): void {
   useApp.setState((s) => ({ toasts: s.toasts.filter((t) => t.id !== id) }));
 }
 
-/** The open room lives in the address, so that reload and the back button work. */
+const CALLS = '#/calls';
+
+/** What is open lives in the address, so that reload and the back button work. */
+export function readAddress(hash: string): { roomId: string | null; calls: boolean } {
+  return { roomId: roomFromHash(hash), calls: hash === CALLS };
+}
+
 export function roomFromHash(hash: string): string | null {
   const match = /^#\/room\/(.+)$/.exec(hash);
   if (!match) return null;
@@ -96,7 +105,12 @@ export function roomFromHash(hash: string): string | null {
 export function openRoom(roomId: string | null): void {
   const hash = roomId ? `#/room/${encodeURIComponent(roomId)}` : '#/';
   if (location.hash !== hash) location.hash = hash;
-  useApp.setState({ roomId });
+  useApp.setState({ roomId, calls: false });
+}
+
+export function openCalls(): void {
+  if (location.hash !== CALLS) location.hash = CALLS;
+  useApp.setState({ roomId: null, calls: true });
 }
 
 /** Merges a change into the current call; does nothing when the call is another one by now. */

@@ -4,7 +4,7 @@ import { DeviceDialog } from '../calls/DeviceDialog.tsx';
 import { SecurityDialog } from '../encryption/SecurityDialog.tsx';
 import { localPart } from '../matrix/names.ts';
 import { sections, type RoomItem } from '../matrix/roomItem.ts';
-import { openRoom, toast, useApp } from '../store.ts';
+import { openCalls, openRoom, toast, useApp } from '../store.ts';
 import { Avatar } from '../ui/Avatar.tsx';
 import { Icon } from '../ui/Icon.tsx';
 import { useConnection } from './context.ts';
@@ -14,6 +14,7 @@ import { shortTime } from './times.ts';
 export function Sidebar() {
   const rooms = useApp((s) => s.rooms);
   const roomId = useApp((s) => s.roomId);
+  const calls = useApp((s) => s.calls);
   const sync = useApp((s) => s.sync);
   const [query, setQuery] = useState('');
   const [dialog, setDialog] = useState<'chat' | 'room' | 'devices' | 'security' | 'name' | null>(null);
@@ -24,6 +25,9 @@ export function Sidebar() {
     <nav className="sidebar" aria-label="Conversations">
       <header className="sidebar-head">
         <UserMenu onDevices={() => setDialog('devices')} onSecurity={() => setDialog('security')} onRename={() => setDialog('name')} />
+        <button type="button" className="icon-button" aria-label="Calls" title="Calls" aria-current={calls ? 'page' : undefined} data-testid="open-calls" onClick={openCalls}>
+          <Icon name="phone" />
+        </button>
         <button type="button" id="new-chat" className="icon-button accent" aria-label="New chat" title="New chat" data-testid="new-chat" onClick={() => setDialog('chat')}>
           <Icon name="plus" />
         </button>

@@ -9,9 +9,10 @@ import { RecoveryKeyDialog } from '../encryption/RecoveryKeyDialog.tsx';
 import { GroupCallScreen } from '../group/GroupCallScreen.tsx';
 import { VerificationDialog } from '../encryption/VerificationDialog.tsx';
 import { Connection, OpenElsewhere } from '../matrix/connection.ts';
-import { roomFromHash, useApp } from '../store.ts';
+import { readAddress, useApp } from '../store.ts';
 import { Icon, Logo } from '../ui/Icon.tsx';
 import { Toasts } from '../ui/Toasts.tsx';
+import { CallsView } from './CallsView.tsx';
 import { ConnectionProvider } from './context.ts';
 import { RoomView } from './RoomView.tsx';
 import { Sidebar } from './Sidebar.tsx';
@@ -67,10 +68,10 @@ function useSession({ session, takePassword, onGone }: Props): { connection: Con
   return { connection, problem, elsewhere, take };
 }
 
-/** Keeps the store's open room and the address in step. */
+/** Keeps what the store has open and the address in step. */
 function useAddress(): void {
   useEffect(() => {
-    const read = () => useApp.setState({ roomId: roomFromHash(location.hash) });
+    const read = () => useApp.setState(readAddress(location.hash));
     read();
     window.addEventListener('hashchange', read);
     return () => window.removeEventListener('hashchange', read);
@@ -89,6 +90,7 @@ function useTitle(): void {
 export default function Workspace(props: Props) {
   const { connection, problem, elsewhere, take } = useSession(props);
   const roomId = useApp((s) => s.roomId);
+  const calls = useApp((s) => s.calls);
   const sync = useApp((s) => s.sync);
   const inCall = useApp((s) => (s.call !== null && !s.call.minimised) || (s.group !== null && !s.group.minimised));
   useAddress();
@@ -120,7 +122,7 @@ export default function Workspace(props: Props) {
   }
   return (
     <ConnectionProvider value={connection}>
-      <div className={`workspace ${roomId ? 'has-room' : ''}`} inert={inCall} data-testid="workspace">
+      <div className={`workspace ${roomId || calls ? 'has-room' : ''}`} inert={inCall} data-testid="workspace">
         <Sidebar />
         <main className="pane">
           {sync === 'offline' && (
@@ -129,7 +131,7 @@ export default function Workspace(props: Props) {
             </p>
           )}
           <EncryptionBanner />
-          {roomId ? <RoomView key={roomId} roomId={roomId} /> : <NothingOpen />}
+          {roomId ? <RoomView key={roomId} roomId={roomId} /> : calls ? <CallsView /> : <NothingOpen />}
         </main>
       </div>
       <ConfirmDevice />
