@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package e2e runs the unmodified livekit-client in Chromium against the SFU.
+// Package e2e runs LiveKit's clients, unmodified, against the SFU: livekit-client in Chromium and the Rust stack.
 package e2e
 
 import (
@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -23,19 +25,45 @@ const bundle = "node_modules/livekit-client/dist/livekit-client.umd.js"
 
 // TestLiveKitClientInChromium lets the browser test in browser.mjs run, whose cases become subtests.
 func TestLiveKitClientInChromium(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a browser test")
-	}
-	skip := t.Skip
-	if os.Getenv("TRUNKBOARD_TEST_REQUIRED") != "" {
-		skip = t.Fatal
-	}
-	if _, err := os.Stat(bundle); err != nil {
-		skip("run `npm ci` in sfu/e2e first; make test does")
-	}
+	installed(t, bundle)
 	if _, err := exec.LookPath("chromium"); err != nil {
-		skip("there is no Chromium here; make deps installs it")
+		missing(t, "there is no Chromium here; make deps installs it")
 	}
+	run(t, "browser.mjs")
+}
+
+// TestLiveKitsRustStack lets native.mjs run: LiveKit's Rust stack, which its libraries for Swift, Android, Python and Node carry.
+func TestLiveKitsRustStack(t *testing.T) {
+	installed(t, "node_modules/@livekit/rtc-node/package.json")
+	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
+		if found, _ := filepath.Glob("node_modules/@livekit/rtc-ffi-bindings-*/*.node"); len(found) == 0 {
+			t.Skip("LiveKit builds its native library for other machines")
+		}
+	}
+	run(t, "native.mjs")
+}
+
+// installed skips a test whose npm package is not here.
+func installed(t *testing.T, path string) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("a test with clients of others")
+	}
+	if _, err := os.Stat(path); err != nil {
+		missing(t, "run `npm ci` in sfu/e2e first; make test does")
+	}
+}
+
+func missing(t *testing.T, words string) {
+	t.Helper()
+	if os.Getenv("TRUNKBOARD_TEST_REQUIRED") != "" {
+		t.Fatal(words)
+	}
+	t.Skip(words)
+}
+
+// run starts an SFU and a script that prints a line of JSON for each case; the cases become subtests.
+func run(t *testing.T, script string) {
 	tr, err := transport.Listen(transport.Config{Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}})
 	if err != nil {
 		t.Fatal(err)
@@ -65,5 +93,5 @@ func TestLiveKitClientInChromium(t *testing.T) {
 	ts := httptest.NewServer(mux)
 	defer ts.Close()
 
-	browsertest.Run(t, 15*time.Minute, nil, "browser.mjs", ts.URL)
+	browsertest.Run(t, 15*time.Minute, nil, script, ts.URL)
 }

@@ -34,7 +34,7 @@ func Run(t *testing.T, limit time.Duration, env []string, args ...string) {
 	cases := 0
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		var c struct{ Case, Error, Note string }
-		if !strings.HasPrefix(lines.Text(), "{") || json.Unmarshal(lines.Bytes(), &c) != nil {
+		if !strings.HasPrefix(lines.Text(), "{") || json.Unmarshal(lines.Bytes(), &c) != nil || c.Case == "" {
 			t.Log(lines.Text())
 			continue
 		}
