@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,6 +46,34 @@ func TestElementCallMeetsAcrossTwoTrunkboards(t *testing.T) {
 	}
 	one, two := newPreparedTrunkboard(t, ca, "127.77.0.13", withCall), newPreparedTrunkboard(t, ca, "127.77.0.14", withCall)
 	browsersBetween(t, script, one.base, two.base)
+}
+
+// Three people on a Synapse whose group calls run on our SFU beside it (serve --only sfu,focus), in place of LiveKit and lk-jwt-service.
+func TestElementCallMeetsOnTheSFUBesideASynapse(t *testing.T) {
+	interopFolder(t)
+	needBrowser(t)
+	const script = "../../web/e2e/beside-group.mjs"
+	data := t.TempDir()
+	if out, err := exec.CommandContext(t.Context(), "node", script, "prepare", data).CombinedOutput(); err != nil {
+		t.Fatalf("Element Call is missing (npm ci in web/e2e/element-call): %v %s", err, out)
+	}
+	const address, besideAddress = "127.77.0.15", "127.77.0.16"
+	at := fmt.Sprintf("%s:%d", besideAddress, binary.FreePort(t, besideAddress))
+	synapse := newSynapse(t, newAuthority(t), address, fmt.Sprintf(`
+enable_registration: true
+enable_registration_without_verification: true
+max_event_delay_duration: 24h
+experimental_features: {msc4143_enabled: true, msc4222_enabled: true, msc3266_enabled: true}
+matrix_rtc: {transports: [{type: livekit, livekit_service_url: "http://%s/livekit/jwt"}]}
+rc_delayed_event_mgmt: {per_second: 1000, burst_count: 1000}
+`, at))
+	dir := t.TempDir()
+	beside := &server{kind: "sfu,focus", name: synapse.name, ready: "http://" + at + "/healthz", log: filepath.Join(dir, "server.log")}
+	beside.run = trunkboard(t, "sfu,focus", append(relaySettings(besideAddress),
+		"server_name="+synapse.name, "sfu.homeserver="+synapse.base, "public_url=http://"+at, "data_dir="+filepath.Join(dir, "data"),
+		"listen.client="+at, "listen.https=", "listen.federation=", "listen.metrics=", "sfu.listen_udp="+besideAddress+":0", "sfu.listen_tcp="))
+	beside.start(t)
+	browsersBetween(t, script, withWebClient(t, synapse, filepath.Join(data, "element-call")), at)
 }
 
 // A call from Trunkboard to Synapse, which hands out a relay of ours and has our web client before it.
@@ -152,18 +181,23 @@ func trunkboard(t *testing.T, only string, settings []string) func() *exec.Cmd {
 	return func() *exec.Cmd { return exec.Command(bin, args...) }
 }
 
-// withWebClient puts a front before a homeserver that serves Trunkboard's web client, and gives its URL.
-func withWebClient(t *testing.T, s *server) string {
+// withWebClient puts a front before a homeserver that serves Trunkboard's web client, and Element Call from a folder if one is named, and gives its URL.
+func withWebClient(t *testing.T, s *server, elementCall ...string) string {
 	t.Helper()
 	base, err := url.Parse(s.base)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := web.Handler(web.Options{})
+	mux := http.NewServeMux()
+	var options web.Options
+	for _, folder := range elementCall {
+		options.ElementCall = web.ElementCallPath
+		mux.Handle(web.ElementCallPath, http.StripPrefix(strings.TrimSuffix(web.ElementCallPath, "/"), web.Folder(os.DirFS(folder))))
+	}
+	client, err := web.Handler(options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	mux := http.NewServeMux()
 	mux.Handle("/_matrix/", &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(base) }})
 	mux.Handle("/", client)
 	front := httptest.NewServer(mux)

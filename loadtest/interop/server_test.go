@@ -150,7 +150,7 @@ tls_certificate_path: %[4]s/tls.crt
 tls_private_key_path: %[4]s/tls.key
 federation_custom_ca_list: [%[4]s/ca.pem]
 listeners:
-  - {port: %[3]d, type: http, bind_addresses: [%[2]q], resources: [{names: [client], compress: false}]}
+  - {port: %[3]d, type: http, bind_addresses: [%[2]q], resources: [{names: [client, openid], compress: false}]}
   - {port: %[5]d, type: http, tls: true, bind_addresses: [%[2]q], resources: [{names: [federation], compress: false}]}
 database: {name: sqlite3, args: {database: %[4]s/homeserver.db}}
 signing_key_path: %[4]s/signing.key
