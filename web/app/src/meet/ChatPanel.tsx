@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type FormEvent, useEffect, useRef, useState } from 'react';
-import { Avatar } from '../ui/Avatar.tsx';
 import { Icon } from '../ui/Icon.tsx';
 import { linkify } from '../workspace/linkify.ts';
+import { Face } from './Face.tsx';
 import { LONGEST } from './chat.ts';
 import type { Message } from './state.ts';
 import { useMeet, useMeeting, useSurround, useWords } from './use.ts';
@@ -101,7 +101,7 @@ function Line({ message, follows: quiet }: { message: Message; follows: boolean 
   const time = new Intl.DateTimeFormat(language, { hour: '2-digit', minute: '2-digit' }).format(message.at);
   return (
     <div className={`meet-message ${message.own ? 'own' : ''} ${quiet ? 'follows' : ''} ${message.private ? 'private' : ''}`} data-testid="meet-message">
-      {!quiet && !message.own && <Avatar id={message.from} name={message.name} size="s" />}
+      {!quiet && !message.own && <Face id={message.from} name={message.name} size="s" />}
       <div>
         {!quiet && (
           <header>

@@ -2,6 +2,7 @@
 import { memo } from 'react';
 import { Avatar } from '../ui/Avatar.tsx';
 import { Icon } from '../ui/Icon.tsx';
+import { Face } from './Face.tsx';
 import type { Person } from './control.ts';
 import { Menu, type MenuEntry } from './Menu.tsx';
 import { byRank } from './state.ts';
@@ -77,7 +78,7 @@ const Row = memo(function Row({ person: p, host, onWrite }: { person: Person; ho
   }
   return (
     <li className="meet-person" data-testid="meet-person" data-id={p.id} data-name={p.name} data-host={p.host} data-muted={p.muted.audio}>
-      <Avatar id={p.id} name={p.name} size="s" />
+      <Face id={p.id} name={p.name} size="s" />
       <span className="meet-person-name">
         <bdi>{p.local ? w.youSuffix(p.name) : p.name}</bdi>
         {p.host && <small>{w.host}</small>}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { memo, useEffect, useRef, useState } from 'react';
-import { Avatar } from '../ui/Avatar.tsx';
 import { Icon } from '../ui/Icon.tsx';
+import { Face } from './Face.tsx';
 import type { Person } from './control.ts';
 import { useMeet, useMeeting, useWords } from './use.ts';
 
@@ -58,7 +58,7 @@ export const Tile = memo(function Tile({ person, what = 'camera', big = false, w
       {shows && <video ref={video} className={upright ? 'mirrored' : ''} autoPlay playsInline muted aria-label={what === 'screen' ? label : w.pictureOf(person.name)} onPlaying={() => setMoving(true)} />}
       {!(shows && moving) && (
         <div className={`meet-faceless hue-${hue(person.id)}`}>
-          <Avatar id={person.id} name={person.name} size="xl" />
+          <Face id={person.id} name={person.name} size="xl" />
         </div>
       )}
       {person.hand && what === 'camera' && (

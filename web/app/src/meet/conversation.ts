@@ -9,28 +9,22 @@ import type { Message } from './state.ts';
 const KEPT_MESSAGES = 1000;
 const LONGEST = 8000;
 
-/** A guest's own token puts itself on requests. */
-function withToken(token: string): (url: string, init: RequestInit) => Promise<Response> {
-  return (url, init) => fetch(url, { ...init, headers: { ...(init.headers as Record<string, string>), Authorization: `Bearer ${token}` } });
-}
-
 export class Conversation {
   private chat?: MatrixChat;
 
   constructor(
     private readonly board: Board,
     private readonly session: Session,
-    private readonly signedIn?: { fetch: typeof fetch },
   ) {}
 
   /** Reads the meeting's Matrix room from now on, if one has a token for it. Stays open while the line is lost. */
   open(entry: Entry): void {
     if (this.chat || !entry.matrix || entry.e2ee) return;
     const { matrix } = entry;
-    const mine = matrix.access_token ? withToken(matrix.access_token) : this.signedIn?.fetch;
-    if (!mine) return;
+    const me = this.session.matrix;
+    if (!me) return;
     const from = Date.now();
-    this.chat = new MatrixChat({ baseUrl: matrix.base_url, userId: matrix.user_id, roomId: entry.room_id, fetch: (url, init) => mine(url, init) }, (m) => {
+    this.chat = new MatrixChat({ ...me, userId: matrix.user_id, roomId: entry.room_id }, (m) => {
       const person = this.board.state.people.find((p) => p.userId === m.sender);
       this.add({ key: m.eventId, from: person?.id ?? m.sender, name: person?.name ?? m.name, text: m.text, at: m.at, own: m.sender === matrix.user_id, private: false }, m.at < from - 2000);
     });

@@ -4,6 +4,7 @@ import { Refusal } from './api.ts';
 import { Board } from './board.ts';
 import type { MeetingControl, MeetingEvent, Options, Person } from './control.ts';
 import { Conversation } from './conversation.ts';
+import { Faces } from './faces.ts';
 import { Hearing } from './hearing.ts';
 import { Host } from './host.ts';
 import { Line } from './line.ts';
@@ -21,6 +22,7 @@ export class Meeting implements MeetingControl {
   private readonly conversation: Conversation;
   private readonly hearing: Hearing;
   private readonly line: Line;
+  private readonly faces: Faces;
   private blur?: { stop(): Promise<void> };
 
   constructor(
@@ -38,8 +40,9 @@ export class Meeting implements MeetingControl {
       around.words,
     );
     this.session = new Session(this.board, around);
+    this.faces = new Faces(() => this.session.matrix);
     this.host = new Host(this.board, this.session);
-    this.conversation = new Conversation(this.board, this.session, around.signedIn);
+    this.conversation = new Conversation(this.board, this.session);
     this.hearing = new Hearing(this.board, this.session, this.host, this.conversation, this);
     this.line = new Line(this.board, this.session, around, this.preview, this.hearing, this.conversation, () => this.finished());
     this.watch = this.board.watch;
@@ -76,6 +79,11 @@ export class Meeting implements MeetingControl {
   /** Shows somebody's picture in an element until the returned function is called. */
   attach(id: string, what: 'camera' | 'screen', element: HTMLVideoElement): () => void {
     return this.session.media?.attach(id, what, element) ?? (() => {});
+  }
+
+  /** A blob address for the picture that somebody chose (`Person.avatarUrl`); undefined where their initials must do. */
+  face(avatarUrl: string): Promise<string | undefined> {
+    return this.faces.of(avatarUrl);
   }
 
   // --- Coming and going
@@ -118,6 +126,7 @@ export class Meeting implements MeetingControl {
 
   private finished(): void {
     this.host.finish();
+    this.faces.clear();
     void this.blur?.stop().catch(() => {});
     this.blur = undefined;
   }

@@ -5,6 +5,11 @@ import type { Board } from './board.ts';
 import type { Media } from './media.ts';
 import type { Surroundings } from './surroundings.ts';
 
+/** A guest's own token puts itself on requests. */
+function withToken(token: string): (url: string, init: RequestInit) => Promise<Response> {
+  return (url, init) => fetch(url, { ...init, headers: { ...(init.headers as Record<string, string>), Authorization: `Bearer ${token}` } });
+}
+
 export class Session {
   /** Shown to the server with every request; "" for whoever has not been let in. */
   secret: string;
@@ -20,6 +25,16 @@ export class Session {
 
   get api(): MeetApi {
     return this.around.api(this.board.state.name);
+  }
+
+  /** The Matrix API as who one is here: with the guest's token, or one's own. Undefined for whoever came with neither. */
+  get matrix(): { baseUrl: string; fetch: (url: string, init: RequestInit) => Promise<Response> } | undefined {
+    const { entry, around } = this;
+    if (!entry?.matrix) return undefined;
+    const { access_token: token, base_url: baseUrl } = entry.matrix;
+    if (token) return { baseUrl, fetch: withToken(token) };
+    const { signedIn } = around;
+    return signedIn && { baseUrl, fetch: (url, init) => signedIn.fetch(url, init) };
   }
 
   private get place(): string {

@@ -14,13 +14,15 @@ interface Props {
   size?: 'xs' | 's' | 'm' | 'l' | 'xl';
   room?: boolean;
   presence?: Presence;
+  /** Address of a picture that is shown instead of initials. */
+  picture?: string;
 }
 
-export function Avatar({ id, name, size = 'm', room = false, presence }: Props) {
+export function Avatar({ id, name, size = 'm', room = false, presence, picture }: Props) {
   const words = presence && PRESENCE_WORDS[presence];
   return (
     <span className={`avatar avatar-${size} hue-${colourOf(id, COLOURS)} ${room ? 'avatar-room' : ''}`}>
-      <span aria-hidden="true">{room ? <Icon name="hash" size={18} /> : initials(name)}</span>
+      {picture ? <img src={picture} alt="" data-testid="face" /> : <span aria-hidden="true">{room ? <Icon name="hash" size={18} /> : initials(name)}</span>}
       {words && <span className={`presence presence-${presence}`} role="img" aria-label={words} title={words} />}
     </span>
   );
