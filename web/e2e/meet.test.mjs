@@ -204,6 +204,15 @@ describe('a meeting', () => {
         await guest.closeDialog();
       }
     }
+    await ann.more('bar-records');
+    await ann.at('meet-visit').filter({ hasText: 'Eve' }).first().waitFor();
+    await checked(ann, 'records');
+    await shot(ann, 'records');
+    await ann.closeDialog();
+    await ben.at('bar-more').click();
+    await ben.at('bar-settings').waitFor();
+    assert.equal(await ben.at('bar-records').count(), 0, 'for hosts only');
+    await ben.page.keyboard.press('Escape');
     await ann.more('bar-statistics');
     await ann.page.waitForFunction(() => document.querySelectorAll('[data-testid="spoken"]').length === 5);
     await ann.closeDialog();

@@ -7,6 +7,7 @@ import { clock, type DialogName, InviteDialog, QualityDialog, SecurityDialog, Se
 import { remembered } from './options.ts';
 import { PeoplePanel } from './PeoplePanel.tsx';
 import { pipPossible, SmallWindow, usePip } from './pip.tsx';
+import { RecordsDialog } from './RecordsDialog.tsx';
 import { isTalkKey, shortcutOf, SHORTCUTS_KEY } from './shortcuts.ts';
 import { Stage } from './Stage.tsx';
 import { byRank } from './state.ts';
@@ -96,6 +97,7 @@ export default function InMeeting() {
       {dialog === 'invite' && <InviteDialog onClose={closeDialog} />}
       {dialog === 'settings' && <SettingsDialog onClose={closeDialog} />}
       {dialog === 'security' && <SecurityDialog onClose={closeDialog} />}
+      {dialog === 'records' && <RecordsDialog onClose={closeDialog} />}
       {dialog === 'statistics' && <StatisticsDialog onClose={closeDialog} />}
       {dialog === 'quality' && <QualityDialog onClose={closeDialog} />}
       {dialog === 'shortcuts' && <ShortcutsDialog onClose={closeDialog} on={keys} setOn={setKeys} />}

@@ -44,6 +44,7 @@ export function Toolbar({ people, openPeople, openDialog, pip }: Props) {
     { key: 'settings', icon: 'settings', label: w.settings, testid: 'bar-settings', do: () => openDialog('settings') },
   ];
   if (pip) more.splice(2, 0, { key: 'pip', icon: 'pip', label: pip.open ? w.pipLeave : w.pip, testid: 'bar-pip', do: pip.toggle });
+  if (me.host) more.splice(-2, 0, { key: 'records', icon: 'file', label: w.records, testid: 'bar-records', do: () => openDialog('records') });
   // On a phone these have no room beside the others.
   const narrow: (MenuEntry & { key: string })[] = [
     { key: 'participants-pane', icon: 'people', label: w.people, do: () => openPeople(true) },

@@ -29,6 +29,14 @@ export interface Entry {
   matrix?: { base_url: string; access_token?: string; device_id: string; user_id: string };
 }
 
+/** One time that people met under a name; times are Unix milliseconds, 0 for what has not ended. */
+export interface MeetingRecord {
+  subject: string;
+  started: number;
+  ended: number;
+  people: { user_id: string; display_name: string; came: number; went: number }[];
+}
+
 export interface JoinRequest {
   display_name: string;
   avatar_url?: string;
@@ -75,6 +83,8 @@ export class Refusal extends Error {
 
 type Fetch = typeof fetch;
 
+const BASE = '/_trunkboard/meet/v1';
+
 /** Speaks for one meeting. `fetch` puts a signed-in person's token on requests that carry an Authorization header. */
 export class MeetApi {
   constructor(
@@ -114,12 +124,18 @@ export class MeetApi {
     return answer.knocks ?? [];
   }
 
+  /** What took place here, newest first; for hosts. */
+  async records(session: string): Promise<MeetingRecord[]> {
+    const answer = await this.ask<{ meetings?: MeetingRecord[] }>('GET', `${BASE}/records?name=${encodeURIComponent(this.name)}`, undefined, { headers: { Authorization: `Session ${session}` } });
+    return answer.meetings ?? [];
+  }
+
   host(session: string, action: HostAction): Promise<unknown> {
     return this.ask('POST', '/host', { session, ...action });
   }
 
   private url(path: string): string {
-    return `/_trunkboard/meet/v1/${encodeURIComponent(this.name)}${path}`;
+    return path.startsWith(BASE) ? path : `${BASE}/${encodeURIComponent(this.name)}${path}`;
   }
 
   private async ask<T>(method: string, path: string, body?: unknown, init: RequestInit = {}): Promise<T> {

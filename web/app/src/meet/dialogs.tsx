@@ -9,7 +9,7 @@ import { SHORTCUTS_KEY } from './shortcuts.ts';
 import { useMeet, useMeeting, useSurround, useWords } from './use.ts';
 import { LANGUAGES, type Language } from './words.ts';
 
-export type DialogName = 'invite' | 'settings' | 'security' | 'statistics' | 'shortcuts' | 'quality';
+export type DialogName = 'invite' | 'settings' | 'security' | 'statistics' | 'records' | 'shortcuts' | 'quality';
 
 interface Props {
   onClose: () => void;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One meeting from the first look into the camera to the last goodbye: puts its parts together, and is everything one can do in it.
-import { Refusal } from './api.ts';
+import { type MeetingRecord, Refusal } from './api.ts';
 import { Board } from './board.ts';
 import type { MeetingControl, MeetingEvent, Options, Person } from './control.ts';
 import { Conversation } from './conversation.ts';
@@ -166,6 +166,11 @@ export class Meeting implements MeetingControl {
 
   setLobby(on: boolean): Promise<void> {
     return this.host.act({ action: 'lobby', on });
+  }
+
+  /** When people met here before, and who came; for hosts. */
+  records(): Promise<MeetingRecord[]> {
+    return this.session.api.records(this.session.secret);
   }
 
   say(text: string, to?: string): Promise<void> {
