@@ -229,7 +229,7 @@ func (a *App) Run(ctx context.Context) error {
 		servers = append(servers, s)
 		var from net.Listener = l.tcp
 		if l.secure {
-			from = newFront(l.tcp, a.certificate, a.takeRelayed(), a.log)
+			from = newFront(l.tcp, a.certificate, a.takeRelayed(), a.newCrowd(handshakesEach), a.log)
 		}
 		work.Go(func() error {
 			if err := s.Serve(from); !errors.Is(err, http.ErrServerClosed) {

@@ -34,13 +34,14 @@ type front struct {
 
 	accepted chan net.Conn
 	slots    chan struct{} // one held by each handshake
+	crowd    *crowd        // how many of them are whose
 	ctx      context.Context
 	cancel   context.CancelFunc
 	work     sync.WaitGroup
 }
 
-// newFront starts to accept on l. certificate may answer differently over time.
-func newFront(l net.Listener, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), relay func(net.Conn), log *slog.Logger) *front {
+// newFront starts to accept on l. certificate may answer differently over time; crowd may be nil.
+func newFront(l net.Listener, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), relay func(net.Conn), crowd *crowd, log *slog.Logger) *front {
 	f := &front{
 		Listener: l, relay: relay, log: log,
 		config: &tls.Config{
@@ -48,7 +49,7 @@ func newFront(l net.Listener, certificate func(*tls.ClientHelloInfo) (*tls.Certi
 			GetCertificate: certificate,
 			NextProtos:     []string{"h2", "http/1.1"},
 		},
-		accepted: make(chan net.Conn), slots: make(chan struct{}, handshakeLimit),
+		accepted: make(chan net.Conn), slots: make(chan struct{}, handshakeLimit), crowd: crowd,
 	}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	if relay != nil {
@@ -78,8 +79,14 @@ func (f *front) accept() {
 			}
 			continue
 		}
+		leave, ok := f.crowd.enter(conn.RemoteAddr())
+		if !ok { // one address must not take all slots
+			<-f.slots
+			conn.Close()
+			continue
+		}
 		f.work.Go(func() {
-			defer func() { <-f.slots }()
+			defer func() { <-f.slots; leave() }()
 			f.pass(tls.Server(conn, f.config))
 		})
 	}

@@ -23,7 +23,7 @@ func TestHTTPSAndTURNShareAPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	relayed := make(chan net.Conn, 2)
-	f := newFront(tcp, ca.GetCertificate, func(c net.Conn) { relayed <- c }, testLog(t))
+	f := newFront(tcp, ca.GetCertificate, func(c net.Conn) { relayed <- c }, nil, testLog(t))
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "web "+r.Proto) })}
 	served := make(chan error)
 	go func() { served <- server.Serve(f) }()

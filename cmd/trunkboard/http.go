@@ -26,6 +26,8 @@ const (
 	answerTime = 10 * time.Minute // from the header's end to the answer's end: long polls and slow downloads live within it
 	idleTime   = 2 * time.Minute  // between requests: browsers ask again within it
 	maxHeader  = 64 << 10         // bytes; LiveKit's clients send a session description in the URL
+	maxStreams = 128              // requests at once on one HTTP/2 connection; of those begun and reset beyond it four times as many wait, then the connection ends
+	stuckTime  = 30 * time.Second // in which an HTTP/2 connection must take at least a byte of what waits for it
 )
 
 // server is an http.Server that a stranger cannot hold open for ever.
@@ -37,6 +39,8 @@ func (a *App) server(h http.Handler) *http.Server {
 		WriteTimeout:      answerTime,
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    maxHeader,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: stuckTime},
+		ConnState:         a.newCrowd(connsEach).connState(),
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug), // strangers' broken handshakes and the like
 	}
 }
