@@ -297,6 +297,7 @@ func (c *connection) RTCP(compound []byte, out *transport.Batch) {
 			continue
 		}
 		if ssrc, lost, ok := p.NACK(c.lost[:0]); ok {
+			c.p.room.engine.cfg.Transport.Hasten()
 			c.lost = lost[:0]
 			lost = lost[:min(len(lost), maxResend-resend)]
 			resend += len(lost)

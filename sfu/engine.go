@@ -87,6 +87,7 @@ func New(cfg Config) *Engine {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Engine{cfg: cfg, log: cfg.Log, rooms: map[string]*Room{}, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1)}
+	cfg.Transport.OnAwake(e.hurry)
 	e.wait.Go(func() { e.run(ctx) })
 	return e
 }
@@ -170,7 +171,7 @@ func (e *Engine) forget(r *Room) {
 // Periods of the engine's work.
 const (
 	period        = 50 * time.Millisecond  // a look while there are pictures or lost packets
-	calmPeriod    = 200 * time.Millisecond // while there are only sounds that arrive whole: a look is a waking of its own
+	calmPeriod    = 400 * time.Millisecond // while there are only sounds that arrive whole, if no packet comes: see Transport.OnAwake
 	sourcePeriod  = 100 * time.Millisecond // layers, key frames, transport-wide feedback
 	speakerPeriod = 400 * time.Millisecond
 	qualityPeriod = 5 * time.Second
@@ -208,7 +209,8 @@ func (e *Engine) run(ctx context.Context) {
 				next = min(next, r.tick(a, out))
 			}
 		})
-		if next != every {
+		e.cfg.Transport.Calm(next >= calmPeriod)
+		if next != every || next == calmPeriod {
 			every = next
 			t.Reset(every)
 		}

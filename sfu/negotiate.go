@@ -343,6 +343,7 @@ func (c *connection) bindDown(s *section, sub *Subscription) bool {
 			n.RedType = red.Type
 		}
 	}
+	n.Once = !sub.track.info.Video && !slices.Contains(codec.Feedback, "nack")
 	if slices.Contains(codec.Feedback, "transport-cc") {
 		n.Transport = s.media.Find(uriTransport)
 	}

@@ -30,7 +30,7 @@ const (
 type Estimator struct {
 	mu     sync.Mutex
 	next   uint64
-	packet [sentWindow]sentPacket
+	packet *[sentWindow]sentPacket // made by the first packet: a path that only listens needs none
 	trend  trend
 	told   stretches
 	loss   losses
@@ -88,6 +88,9 @@ func (e *Estimator) Suspect(now time.Duration) {
 func (e *Estimator) Sent(size int, now time.Duration) uint16 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.packet == nil {
+		e.packet = new([sentWindow]sentPacket)
+	}
 	e.next++
 	e.packet[e.next%sentWindow] = sentPacket{e.next, int32(size), now}
 	e.last = now
@@ -100,6 +103,9 @@ func (e *Estimator) Feedback(body []byte, now time.Duration) bool {
 	defer e.mu.Unlock()
 	var r reading
 	ok := ReadFeedback(body, func(sequence uint16, arrival time.Duration, received bool) {
+		if e.packet == nil {
+			return // about packets that were never sent
+		}
 		count := e.next - uint64(uint16(e.next)-sequence)
 		p := &e.packet[count%sentWindow]
 		if p.count != count || count == 0 || now-p.at > 10*time.Second {

@@ -29,6 +29,7 @@ func (p *peer) Hold(b []byte, _ uint32, _ int, _ bool) (held, full bool) {
 	}
 	return p.holding && !p.full, p.full
 }
+func (p *peer) Fetch() int { return 0 }
 
 // got is a packet as a subscriber gets it.
 type got struct {

@@ -17,6 +17,7 @@ type Streams struct {
 	RTXSSRC     uint32 // 0: lost packets are sent again as they were
 	RTXType     uint8
 	RedType     uint8 // of redundant sound; 0: the subscriber takes plain sound only
+	Once        bool  // the subscriber will not ask for lost packets: nothing is kept for it
 	// Numbers of header extensions as the subscriber knows them, 0 for none. The transport-wide number differs each time a packet is
 	// sent, so it needs an RTX stream: the same packet with another header must not be sealed with the same nonce.
 	Transport, Dependency uint8
@@ -50,18 +51,20 @@ type Leg struct {
 	pictureID   uint16
 	tl0         uint8
 	lastCount   uint64 // newest of ours
+	recent      uint64 // bit n: lastCount-n was sent
 	lastTime    uint32
 	lastPicture uint16
 	lastTL0     uint8
 	lastAt      time.Duration
 
-	ladder      *ladder // of scalable video
-	lossy       bool    // the subscriber loses packets
-	allowance   int     // packets that may be sent again on demand
+	lossy       bool // the subscriber loses packets
+	allowance   int  // packets that may be sent again on demand
 	rtxSequence uint64
 	sent        []sent
 	starved     bool // a packet was dropped because the path is narrow: a key frame is needed
 	stats       LegStats
+
+	ladder *ladder // of scalable video; set once. The last field: see fetch
 }
 
 // sent remembers what became of a packet, so that it can be made again.
@@ -108,8 +111,11 @@ func (g *Leg) Bind(n Streams) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	// A packet sent again is sealed with the nonce it had: it must be the same packet, so nothing is kept over a change of numbers.
-	if g.sent == nil || g.streams != n {
-		g.sent, g.floor = make([]sent, g.historySize()), g.lastCount
+	if !g.bound || g.streams != n {
+		g.sent, g.floor = nil, g.lastCount
+		if !n.Once {
+			g.sent = make([]sent, g.historySize())
+		}
 	}
 	g.streams, g.bound = n, true
 }
@@ -342,7 +348,16 @@ func (g *Leg) one(layer int, p *Packet, out Out, now time.Duration, transport ui
 // used reports whether a packet with that number of ours was sent, or may have been. The keys of SRTP allow for one packet a number only
 // (RFC 3711 section 9.1).
 func (g *Leg) used(count uint64) bool {
-	return count <= g.floor || g.sent[count&uint64(len(g.sent)-1)].count >= count
+	behind := g.lastCount - count
+	switch {
+	case count > g.lastCount:
+		return false
+	case count <= g.floor:
+		return true
+	case g.sent == nil:
+		return behind >= 64 || g.recent&(1<<behind) != 0
+	}
+	return g.sent[count&uint64(len(g.sent)-1)].count >= count
 }
 
 // put sends the packet that e describes, made of p, and remembers it.
@@ -353,9 +368,14 @@ func (g *Leg) put(p *Packet, e sent, out Out, transport uint8) {
 	if !ok {
 		return
 	}
-	g.sent[e.count&uint64(len(g.sent)-1)] = e
+	if g.sent != nil {
+		g.sent[e.count&uint64(len(g.sent)-1)] = e
+	}
 	if e.count > g.lastCount {
+		g.recent = g.recent<<(e.count-g.lastCount) | 1
 		g.lastCount, g.lastTime = e.count, e.timestamp
+	} else {
+		g.recent |= 1 << (g.lastCount - e.count)
 	}
 	packets.PutHeader(b, e.marker, e.form.padded(p), payloadType, uint16(e.count), e.timestamp, g.streams.SSRC)
 	if at > packets.HeaderSize {

@@ -101,6 +101,8 @@ type Peer interface {
 	Hold(b []byte, roc uint32, number int, repair bool) (held, full bool)
 	// Room reports whether there is room again for a key frame after a packet was dropped.
 	Room() bool
+	// Fetch reads from what sealing a packet will need, which brings it into the cache; see Source.fetch. The value means nothing.
+	Fetch() int
 }
 
 // Out takes packets that are ready but for sealing. It belongs to one goroutine and keeps packets until it is flushed by its owner.

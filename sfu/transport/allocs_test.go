@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/pion/dtls/v3"
+	"github.com/trunkboard/trunkboard/sfu/congest"
 	"github.com/trunkboard/trunkboard/sfu/packets"
 )
 
@@ -23,9 +24,9 @@ func TestNothingIsAllocatedPerPacketOnItsWayOut(t *testing.T) {
 	to := netip.MustParseAddrPort(sink.LocalAddr().String())
 	var peers []*Session
 	for range 50 {
-		s := &Session{t: tr}
+		s := &Session{Path: new(congest.Estimator), t: tr}
 		key, salt := keysFor(t, dtls.SRTP_AEAD_AES_128_GCM)
-		seal, err := newSealer(dtls.SRTP_AEAD_AES_128_GCM, key, salt)
+		seal, err := sealerFor(dtls.SRTP_AEAD_AES_128_GCM, key, salt)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,7 +18,7 @@ import (
 func TestReplayedDamagedAndUnsealedPacketsAreDropped(t *testing.T) {
 	for _, profile := range profiles {
 		key, salt := keysFor(t, profile)
-		theirs, err := newSealer(profile, key, salt)
+		theirs, err := sealerFor(profile, key, salt)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -52,6 +52,9 @@ func newPeerName(to netip.AddrPort, six bool) (p peerName) {
 	return p
 }
 
+// fetch reads from the path: see Session.Fetch.
+func (p *path) fetch() int { return int(p.name.size) }
+
 func (b *Batch) write(to *socket, messages []message) {
 	if !to.enter() {
 		return
@@ -112,13 +115,13 @@ func newReceiver() *receiver {
 	return r
 }
 
-// read fills the receiver with what has come; 0 if nothing has.
-func (r *receiver) read(s *socket) int {
+// read fills the receiver with what has come to the socket; 0 if nothing has.
+func (r *receiver) read(fd int) int {
 	for i := range r.used {
 		r.headers[i].header.Namelen = unix.SizeofSockaddrInet6
 	}
 	for {
-		n, _, e := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(s.sys.fd), uintptr(unsafe.Pointer(&r.headers[0])), receiveBatch, unix.MSG_DONTWAIT, 0, 0)
+		n, _, e := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&r.headers[0])), receiveBatch, unix.MSG_DONTWAIT, 0, 0)
 		switch e {
 		case 0:
 			r.n, r.used = int(n), int(n)

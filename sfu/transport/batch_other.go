@@ -5,8 +5,10 @@
 package transport
 
 import (
+	"context"
 	"net/netip"
 	"syscall"
+	"time"
 )
 
 // Systems without sendmmsg and recvmmsg move one packet per call.
@@ -18,6 +20,9 @@ func (*batchSys) init() {}
 type peerName struct{ to netip.AddrPort }
 
 func newPeerName(to netip.AddrPort, _ bool) peerName { return peerName{to} }
+
+// fetch reads from the path: see Session.Fetch.
+func (p *path) fetch() int { return p.to.Compare(p.to) }
 
 func (b *Batch) write(to *socket, messages []message) {
 	for i := range messages {
@@ -41,6 +46,8 @@ type socketSys struct{}
 
 func (s *socket) open() error { return nil }
 
+func openLate(context.Context, []*socket) error { return nil }
+
 func (s *socket) close() { _ = s.conn.Close() }
 
 func newReceiver() *receiver { return &receiver{} }
@@ -53,6 +60,7 @@ func (r *receiver) receive(s *socket, handle func()) {
 		}
 		r.n, r.size, r.from = 1, n, netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		handle()
+		s.awake.give(time.Now())
 	}
 }
 

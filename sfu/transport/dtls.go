@@ -187,8 +187,7 @@ func (s *Session) agree(conn *dtls.Conn) error {
 	if err != nil {
 		return err
 	}
-	seal, err := newSealer(chosen, ourKey, ourSalt)
-	if err != nil {
+	if err := s.keys.set(chosen, ourKey, ourSalt); err != nil {
 		return err
 	}
 	s.inMu.Lock()
@@ -197,7 +196,7 @@ func (s *Session) agree(conn *dtls.Conn) error {
 	s.outMu.Lock()
 	s.out = out
 	s.outMu.Unlock()
-	s.sealer.Store(seal)
+	s.sealer.Store(&s.keys)
 	return nil
 }
 

@@ -57,28 +57,27 @@ func derive(master cipher.Block, salt []byte, label byte, n int) []byte {
 	return key[:n]
 }
 
-// newSealer makes the sealer for a profile from the master key and salt that DTLS gave.
-func newSealer(profile dtls.SRTPProtectionProfile, key, salt []byte) (*sealer, error) {
+// set makes s the sealer for a profile from the master key and salt that DTLS gave.
+func (s *sealer) set(profile dtls.SRTPProtectionProfile, key, salt []byte) error {
 	master, err := aes.NewCipher(key)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	session, err := aes.NewCipher(derive(master, salt, labelKey, len(key)))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s := &sealer{}
 	copy(s.salt[:], derive(master, salt, labelSalt, len(salt)))
 	switch profile {
 	case dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AEAD_AES_256_GCM:
 		s.aead, err = cipher.NewGCM(session)
-		return s, err
+		return err
 	case dtls.SRTP_AES128_CM_HMAC_SHA1_80:
 		s.block = session
 		s.mac = hmac.New(sha1.New, derive(master, salt, labelAuth, sha1.Size))
-		return s, nil
+		return nil
 	}
-	return nil, fmt.Errorf("transport: SRTP profile %v is not supported", profile)
+	return fmt.Errorf("transport: SRTP profile %v is not supported", profile)
 }
 
 // seal encrypts the packet of n bytes at the start of b, whose header is our own, without CSRCs, and gives its new length. b has room for

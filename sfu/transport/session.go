@@ -39,23 +39,29 @@ const (
 
 // Session is the transport of one peer connection. It implements forward.Peer.
 type Session struct {
-	// Path is what is known of the way to the client.
-	Path congest.Estimator
-
-	t        *Transport
-	handler  Handler
+	// What every packet that goes out needs stands together, so that it is found in few lines of the processor's cache, and on one page.
+	sealer   atomic.Pointer[sealer] // keys; nil until they are agreed upon
+	path     atomic.Pointer[path]   // where packets go; mostly first
 	numbered atomic.Bool
 	pacer    atomic.Pointer[congest.Pacer] // nil while nothing speaks against the path
+	came     atomic.Bool                   // first is in use
+	t        *Transport
+	keys     sealer
+	first    path
+
+	// Path is what is known of the way to the client.
+	Path *congest.Estimator
+
+	handler Handler
 
 	// Guarded by t.mu.
 	name, password string // our ICE credentials
+	signer         *signer
 	addrs          []netip.AddrPort
 
 	theirs    atomic.Pointer[credentials] // the client's, nil while unknown
 	nominated atomic.Bool                 // the client has chosen a path
-	path      atomic.Pointer[path]        // where packets go
 	seen      atomic.Int64                // time of the last good check
-	sealer    atomic.Pointer[sealer]      // nil until the keys are agreed upon
 	handshake *inbox
 
 	inMu    sync.Mutex // of what comes in
@@ -90,7 +96,8 @@ var _ forward.Peer = (*Session)(nil)
 
 // Open makes a session. It answers checks from now on; Start does the rest.
 func (t *Transport) Open(h Handler) (*Session, error) {
-	s := &Session{t: t, handler: h, name: token(8), password: token(24), streams: map[uint32]struct{}{}, channels: map[string]*channel{}}
+	s := &Session{t: t, Path: new(congest.Estimator), handler: h, streams: map[uint32]struct{}{}, channels: map[string]*channel{}}
+	s.invent()
 	s.ctx, s.cancel = context.WithCancel(t.ctx)
 	s.handshake = newInbox(s)
 	s.numbered.Store(true)
@@ -118,6 +125,7 @@ type credentials struct{ name, password string }
 // Peer tells the session the client's ICE credentials. Others than before are an ICE restart: ours change too, and the client's new
 // checks move the session to its new address.
 func (s *Session) Peer(name, password string) {
+	s.t.Hasten()
 	before := s.theirs.Swap(&credentials{name, password})
 	switch {
 	case before == nil: // its checks may have come before its description
@@ -136,7 +144,7 @@ func (s *Session) probe(p *path, out *Batch) {
 		return
 	}
 	ours, _ := s.Credentials()
-	out.clear(p, copy(out.Slot(), probe(theirs.name+":"+ours, []byte(theirs.password))))
+	out.clear(p, copy(out.Slot(), probe(theirs.name+":"+ours, newSigner(theirs.password))))
 }
 
 // Restart changes our ICE credentials; the client's are unknown until the next Peer.
@@ -153,8 +161,14 @@ func (s *Session) rename() {
 		return
 	}
 	delete(s.t.byName, s.name)
-	s.name, s.password = token(8), token(24)
+	s.invent()
 	s.t.byName[s.name] = s
+}
+
+// invent makes new credentials.
+func (s *Session) invent() {
+	s.name, s.password = token(8), token(24)
+	s.signer = newSigner(s.password)
 }
 
 // expects reports whether a check may come from that user fragment.
@@ -176,6 +190,20 @@ func (s *Session) learn(a netip.AddrPort) {
 
 // Open implements forward.Peer.
 func (s *Session) Open() bool { return s.sealer.Load() != nil }
+
+// Fetch implements forward.Peer.
+func (s *Session) Fetch() (n int) {
+	if k := s.sealer.Load(); k != nil {
+		n = int(k.salt[0])
+		if k.aead != nil {
+			n += k.aead.NonceSize()
+		}
+	}
+	if p := s.path.Load(); p != nil {
+		n += p.fetch()
+	}
+	return n
+}
 
 // Suspect notes that something may be wrong with the path: from now on the client is asked what arrives.
 func (s *Session) Suspect() {

@@ -23,14 +23,17 @@ const (
 	gatherWish  = 8 // packets
 	rateWindow  = 20 * time.Millisecond
 	quietRounds = 3 // looks that found nothing until the socket sleeps for as long as nothing comes
+
+	// lateMost is how long a packet may wait on the late socket: for the next packet of a sound, which comes every 20 ms, or for the clock.
+	lateMost = 25 * time.Millisecond
 )
 
 // socketSys is the socket without Go's poller, which would wake the process for every packet, wanted or not. Instead Go's poller looks
 // after an epoll descriptor of our own, in which the socket is armed when it is to wake us, and a timer is set otherwise.
 type socketSys struct {
-	fd, epoll, timer int
-	file             *os.File // of epoll
-	wait             syscall.RawConn
+	fd, late, epoll, timer int      // late: -1 if there is none, see sort_linux.go
+	file                   *os.File // of epoll
+	wait                   syscall.RawConn
 
 	users atomic.Int64 // who may be in a system call with fd, and shut
 	once  sync.Once
@@ -40,7 +43,10 @@ type socketSys struct {
 	since   time.Time
 	rate    float64
 	quiet   int
+	last    time.Time // of media
+	steady  bool      // media come one after the other
 	armed   bool
+	awaits  bool // a packet on late wakes us
 }
 
 const shut = 1 << 62
@@ -48,15 +54,14 @@ const shut = 1 << 62
 // open takes the socket out of Go's poller.
 func (s *socket) open() (err error) {
 	x := &s.sys
-	x.fd, x.epoll, x.timer = -1, -1, -1
+	x.fd, x.late, x.epoll, x.timer = -1, -1, -1, -1
 	defer func() {
 		if err != nil {
 			x.release()
 		}
 	}()
-	if e := s.raw.Control(func(fd uintptr) { x.fd, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) }); e != nil || err != nil {
-		x.fd = -1
-		return cmp.Or(e, err)
+	if x.fd, err = bare(s.raw); err != nil {
+		return err
 	}
 	if x.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return os.NewSyscallError("epoll_create1", err)
@@ -70,7 +75,7 @@ func (s *socket) open() (err error) {
 	if err = unix.EpollCtl(x.epoll, unix.EPOLL_CTL_ADD, x.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET}); err != nil {
 		return os.NewSyscallError("epoll_ctl", err)
 	}
-	x.armed = true
+	x.armed, x.awaits = true, true
 	if err = unix.SetNonblock(x.epoll, true); err != nil { // os.NewFile asks
 		return os.NewSyscallError("fcntl", err)
 	}
@@ -82,6 +87,14 @@ func (s *socket) open() (err error) {
 	return nil
 }
 
+// bare gives a descriptor of the socket that Go's poller does not know of.
+func bare(raw syscall.RawConn) (fd int, err error) {
+	if e := raw.Control(func(of uintptr) { fd, err = unix.FcntlInt(of, unix.F_DUPFD_CLOEXEC, 0) }); e != nil || err != nil {
+		return -1, cmp.Or(e, err)
+	}
+	return fd, nil
+}
+
 // release closes the descriptors.
 func (x *socketSys) release() {
 	x.once.Do(func() {
@@ -90,7 +103,7 @@ func (x *socketSys) release() {
 		} else if x.epoll >= 0 {
 			_ = unix.Close(x.epoll)
 		}
-		for _, fd := range []int{x.fd, x.timer} {
+		for _, fd := range []int{x.fd, x.late, x.timer} {
 			if fd >= 0 {
 				_ = unix.Close(fd)
 			}
@@ -137,52 +150,80 @@ func (r *receiver) receive(s *socket, handle func()) {
 			if s.sys.users.Load()&shut != 0 {
 				return true
 			}
-			n := r.read(s)
+			n := r.read(x.fd)
 			if n > 0 {
 				handle()
 			}
-			if n < receiveBatch { // the socket is empty
-				return !x.rest(n)
+			if n == receiveBatch {
+				x.packets += n
+				continue
 			}
-			x.packets += n
+			// The socket is empty.
+			return !x.rest(n, x.catchUp(r, handle), s)
 		}
 	}
 	_ = x.wait.Read(call) // ends with an error when the deadline is set
 }
 
-// rest prepares for waiting after n packets: for the clock while there is traffic, else for the next packet.
-func (x *socketSys) rest(n int) bool {
-	x.packets += n
+// catchUp reads what waits on the late socket.
+func (x *socketSys) catchUp(r *receiver, handle func()) (all int) {
+	for n := receiveBatch; x.late >= 0 && n == receiveBatch; all += n {
+		if n = r.read(x.late); n > 0 {
+			handle()
+		}
+	}
+	return all
+}
+
+// rest prepares for waiting after n packets and late ones: for the clock while there is traffic, else for the next packet.
+func (x *socketSys) rest(n, late int, s *socket) bool {
+	x.packets += n + late
 	now := time.Now()
 	if d := now.Sub(x.since); d >= rateWindow {
 		x.rate = (x.rate + float64(x.packets)/d.Seconds()) / 2
 		x.packets, x.since = 0, now
 	}
 	x.quiet++
-	if n > 0 {
+	if n+late > 0 {
 		x.quiet = 0
 	}
-	if x.rate >= gatherRate && x.quiet < quietRounds && x.arm(false) {
-		nap := min(gatherMost, time.Duration(gatherWish/x.rate*float64(time.Second)))
-		if unix.TimerfdSettime(x.timer, 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(int64(nap))}, nil) == nil {
-			return true
-		}
+	if x.rate >= gatherRate && x.quiet < quietRounds && x.arm(false, false) && x.nap(min(gatherMost, time.Duration(gatherWish/x.rate*float64(time.Second)))) {
+		return true
 	}
-	return x.arm(true)
+	if s.haste != nil && s.haste.calm.Load() { // else there are timers for what is due
+		s.awake.give(now)
+	}
+	x.steady = n > 0 && (now.Sub(x.last) < lateMost || x.steady)
+	if n > 0 {
+		x.last = now
+	}
+	if x.late >= 0 && x.steady && s.haste.allows(now) && x.arm(true, false) && x.nap(lateMost) {
+		return true
+	}
+	return x.arm(true, true)
 }
 
-// arm says whether a packet shall wake us. What has come already does so at once.
-func (x *socketSys) arm(on bool) bool {
-	if x.armed == on {
+// nap sets the timer.
+func (x *socketSys) nap(d time.Duration) bool {
+	return unix.TimerfdSettime(x.timer, 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(int64(d))}, nil) == nil
+}
+
+// arm says whether a packet shall wake us, and whether one on the late socket shall. What has come already does so at once.
+func (x *socketSys) arm(prompt, late bool) bool {
+	return x.modify(x.fd, &x.armed, prompt) && (x.late < 0 || x.modify(x.late, &x.awaits, late))
+}
+
+func (x *socketSys) modify(fd int, is *bool, on bool) bool {
+	if *is == on {
 		return true
 	}
 	events := uint32(unix.EPOLLET)
 	if on {
 		events |= unix.EPOLLIN
 	}
-	if unix.EpollCtl(x.epoll, unix.EPOLL_CTL_MOD, x.fd, &unix.EpollEvent{Events: events}) != nil {
+	if unix.EpollCtl(x.epoll, unix.EPOLL_CTL_MOD, fd, &unix.EpollEvent{Events: events}) != nil {
 		return false
 	}
-	x.armed = on
+	*is = on
 	return true
 }

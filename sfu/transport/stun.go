@@ -8,8 +8,10 @@ import (
 	"crypto/rand"
 	"crypto/sha1" //nolint:gosec // STUN's MESSAGE-INTEGRITY is HMAC-SHA1: RFC 8489 section 14.5
 	"encoding/binary"
+	"hash"
 	"hash/crc32"
 	"net/netip"
+	"sync"
 )
 
 // STUN as ICE uses it (RFC 8489, RFC 8445 section 7).
@@ -76,17 +78,30 @@ func parseCheck(b []byte) (c check, ok bool) {
 	return c, c.mac != nil && c.username != nil
 }
 
-// valid reports whether the check was made with password.
-func (c *check) valid(password []byte) bool {
+// valid reports whether the check was made with k's password.
+func (c *check) valid(k *signer) bool {
 	// The MAC covers the header with the length as if the message ended with the MAC.
 	binary.BigEndian.PutUint16(c.signed[2:], uint16(len(c.signed)-stunHeader+4+sha1.Size))
-	return hmac.Equal(c.mac, stunMAC(password, c.signed))
+	var mac [sha1.Size]byte
+	return hmac.Equal(c.mac, k.sign(c.signed, mac[:0]))
 }
 
-func stunMAC(password, signed []byte) []byte {
-	m := hmac.New(sha1.New, password)
-	m.Write(signed)
-	return m.Sum(nil)
+// signer makes MESSAGE-INTEGRITY with one password. A client checks every few seconds that it may still send; making the keys of the MAC
+// anew each time was most of the work of answering.
+type signer struct {
+	mu  sync.Mutex
+	mac hash.Hash
+}
+
+func newSigner(password string) *signer { return &signer{mac: hmac.New(sha1.New, []byte(password))} }
+
+// sign appends the MAC of signed to b.
+func (k *signer) sign(signed, b []byte) []byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.mac.Reset()
+	k.mac.Write(signed)
+	return k.mac.Sum(b)
 }
 
 // ours gives the part of the user name before the colon: the user fragment of the session that is meant.
@@ -101,9 +116,9 @@ func (c *check) theirs() []byte {
 	return name
 }
 
-// answer makes the success response to a check that came from from.
-func (c *check) answer(from netip.AddrPort, password []byte) []byte {
-	b := make([]byte, stunHeader, 96)
+// answer makes the success response to a check that came from from, at the start of b, which has room for it. It gives its length.
+func (c *check) answer(b []byte, from netip.AddrPort, k *signer) int {
+	b = b[:stunHeader]
 	binary.BigEndian.PutUint16(b, bindSuccess)
 	binary.BigEndian.PutUint32(b[4:], stunCookie)
 	copy(b[8:], c.id[:])
@@ -122,12 +137,12 @@ func (c *check) answer(from netip.AddrPort, password []byte) []byte {
 	b = binary.BigEndian.AppendUint16(b, from.Port()^(stunCookie>>16))
 	b = append(b, ip...)
 
-	return finish(b, password)
+	return len(finish(b, k))
 }
 
 // probe makes a check of our own, in the controlled role. A lite agent need not send any, but a client that hears one right after our
 // answer nominates the pair at once instead of at its next round of checks.
-func probe(username string, password []byte) []byte {
+func probe(username string, k *signer) []byte {
 	b := make([]byte, stunHeader, 128)
 	binary.BigEndian.PutUint16(b, bindRequest)
 	binary.BigEndian.PutUint32(b[4:], stunCookie)
@@ -141,16 +156,16 @@ func probe(username string, password []byte) []byte {
 	b = append(b, 0, attrPriority, 0, 4, 126, 0xFF, 0xFF, 0xFF)
 	b = binary.BigEndian.AppendUint16(b, attrControlled)
 	b = append(b, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1) // the tie-breaker: we never want to win
-	return finish(b, password)
+	return finish(b, k)
 }
 
 // finish signs a message and adds the fingerprint.
-func finish(b, password []byte) []byte {
+func finish(b []byte, k *signer) []byte {
 	binary.BigEndian.PutUint16(b[2:], uint16(len(b)-stunHeader+4+sha1.Size))
-	mac := stunMAC(password, b)
+	signed := b
 	b = binary.BigEndian.AppendUint16(b, attrMAC)
 	b = binary.BigEndian.AppendUint16(b, sha1.Size)
-	b = append(b, mac...)
+	b = k.sign(signed, b)
 
 	binary.BigEndian.PutUint16(b[2:], uint16(len(b)-stunHeader+8))
 	crc := crc32.ChecksumIEEE(b) ^ crcMask

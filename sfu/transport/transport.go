@@ -61,6 +61,8 @@ type Transport struct {
 
 	wait    sync.WaitGroup
 	closed  atomic.Bool
+	haste   haste
+	awake   nudge
 	ctx     context.Context
 	cancel  context.CancelFunc
 	batches sync.Pool
@@ -71,8 +73,11 @@ type Transport struct {
 type socket struct {
 	conn     *net.UDPConn
 	raw      syscall.RawConn
+	local    netip.AddrPort
 	segments bool // UDP_SEGMENT works
 	six      bool
+	haste    *haste
+	awake    *nudge
 	sys      socketSys
 }
 
@@ -148,13 +153,16 @@ func (t *Transport) open() error {
 				_ = conn.Close()
 				return err
 			}
-			s := &socket{conn: conn, raw: raw}
+			s := &socket{conn: conn, raw: raw, local: a, haste: &t.haste, awake: &t.awake}
 			s.segments, s.six = tune(raw)
 			if err := s.open(); err != nil {
 				_ = conn.Close()
 				return fmt.Errorf("transport: listening on %s: %w", a, err)
 			}
 			t.sockets = append(t.sockets, s)
+		}
+		if err := openLate(t.ctx, t.sockets[len(t.sockets)-t.cfg.Loops:]); err != nil {
+			t.log.Warn("sfu: receiver reports wake the server one by one", "address", a, "error", err)
 		}
 		t.candidates = append(t.candidates, a)
 	}
@@ -334,12 +342,12 @@ func (t *Transport) check(b []byte, from netip.AddrPort, in way, out *Batch) {
 	t.mu.RLock()
 	s := t.byName[string(c.ours())]
 	known := t.byAddr[from]
-	password := ""
+	var k *signer
 	if s != nil {
-		password = s.password
+		k = s.signer
 	}
 	t.mu.RUnlock()
-	if s == nil || !c.valid([]byte(password)) || !s.expects(string(c.theirs())) {
+	if s == nil || !c.valid(k) || !s.expects(string(c.theirs())) {
 		return
 	}
 	switch {
@@ -348,6 +356,7 @@ func (t *Transport) check(b []byte, from netip.AddrPort, in way, out *Batch) {
 			t.known(from.Addr())
 		}
 	case known != s:
+		t.Hasten()
 		t.mu.Lock()
 		if t.byName[s.name] == s { // not closed meanwhile
 			t.byAddr[from] = s
@@ -358,7 +367,11 @@ func (t *Transport) check(b []byte, from netip.AddrPort, in way, out *Batch) {
 	s.seen.Store(int64(t.Now()))
 	here := s.path.Load()
 	if here == nil || here.to != from || here.way != in {
-		here = &path{to: from, way: in}
+		here = &s.first
+		if s.came.Swap(true) {
+			here = &path{}
+		}
+		here.to, here.way = from, in
 		if in.socket != nil {
 			here.name = newPeerName(from, in.socket.six)
 		}
@@ -366,7 +379,7 @@ func (t *Transport) check(b []byte, from netip.AddrPort, in way, out *Batch) {
 			s.path.Store(here)
 		}
 	}
-	out.clear(here, copy(out.Slot(), c.answer(from, []byte(password))))
+	out.clear(here, c.answer(out.Slot(), from, k))
 	if c.nominate {
 		s.nominated.Store(true)
 	}

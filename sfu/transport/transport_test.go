@@ -342,7 +342,7 @@ func request(name, password string, sign bool) []byte {
 	b = append(b, 0, attrUse, 0, 0)
 	if sign {
 		b[3] = byte(len(b) - stunHeader + 24)
-		mac := stunMAC([]byte(password), b)
+		mac := newSigner(password).sign(b, nil)
 		b = append(b, 0, attrMAC, 0, 20)
 		b = append(b, mac...)
 	}
@@ -356,8 +356,9 @@ func FuzzCheck(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, b []byte) {
 		if isSTUN(b) {
 			if c, ok := parseCheck(b); ok {
-				_ = c.valid([]byte("password"))
-				_ = c.answer(netip.MustParseAddrPort("[::1]:1"), []byte("password"))
+				k := newSigner("password")
+				_ = c.valid(k)
+				_ = c.answer(make([]byte, slotSize), netip.MustParseAddrPort("[::1]:1"), k)
 				_, _ = c.ours(), c.theirs()
 			}
 		}

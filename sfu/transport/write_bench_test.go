@@ -12,6 +12,7 @@ import (
 	"github.com/pion/dtls/v3"
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
+	"github.com/trunkboard/trunkboard/sfu/congest"
 	"github.com/trunkboard/trunkboard/sfu/packets"
 )
 
@@ -36,9 +37,9 @@ func BenchmarkWrite(b *testing.B) {
 			tr := listen(b)
 			var peers []*Session
 			for range 50 {
-				s := &Session{t: tr}
+				s := &Session{Path: new(congest.Estimator), t: tr}
 				key, salt := keysFor(b, c.profile)
-				seal, err := newSealer(c.profile, key, salt)
+				seal, err := sealerFor(c.profile, key, salt)
 				if err != nil {
 					b.Fatal(err)
 				}
