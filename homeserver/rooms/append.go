@@ -3,11 +3,9 @@
 package rooms
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -121,12 +119,6 @@ type planned struct {
 	skip   int64     // positions left free before it
 	outbox []string  // filled in by write
 	letIn  []*Sticky // that were soft-failed before; known when the event is written
-}
-
-// redaction is what a redaction event does to its target.
-type redaction struct {
-	target *Stored
-	done   *event.Event
 }
 
 func (r *Room) append(ctx context.Context, drafts []Draft) ([]string, error) {
@@ -403,19 +395,6 @@ func (r *Room) enqueue(plan []planned, extra func(*storage.Tx) error, head *Head
 	return nil
 }
 
-// keepRedacted puts a redacted event in the place of the one it was.
-func (r *Room) keepRedacted(red *redaction, by string) {
-	if red == nil {
-		return
-	}
-	st := *red.target
-	if cur, ok := r.s.events.Get(st.NID); ok {
-		st = *cur // the target may have been committed since
-	}
-	st.Event, st.RedactedBy, st.StickyUntil = red.done, by, 0
-	r.s.keep(&st)
-}
-
 func extNIDs(h *Head) []int64 {
 	out := make([]int64, len(h.ext))
 	for i, x := range h.ext {
@@ -429,244 +408,4 @@ func (r *Room) abandon(plan []planned) {
 	r.poisoned.Store(true)
 	r.s.giveUp(r)
 	r.s.pending.drop(plan)
-}
-
-// write puts one event into the transaction; was is the head that it found.
-func (r *Room) write(tx *storage.Tx, p *planned, was *Head) (int64, error) {
-	if p.skip > 0 {
-		if err := tx.SkipPos(p.skip); err != nil {
-			return 0, err
-		}
-	}
-	pos, err := tx.NextPos()
-	if err != nil {
-		return 0, err
-	}
-	e := p.stored
-	put := tx.InsertEvent
-	if p.place {
-		put = tx.PlaceEvent
-	}
-	if !p.stays {
-		if err := put(r.row(e, pos), e.PrevIDs()); err != nil {
-			return 0, err
-		}
-	}
-	for _, g := range p.groups {
-		if err := tx.InsertStateGroup(g.row(r.NID)); err != nil {
-			return 0, err
-		}
-	}
-	if err := r.writeChanges(tx, p, was, pos); err != nil {
-		return 0, err
-	}
-	if err := r.writeSticky(tx, p, was, pos); err != nil {
-		return 0, err
-	}
-	if err := r.writeHoles(tx, p); err != nil {
-		return 0, err
-	}
-	if !e.Status.Accepted() {
-		return pos, nil
-	}
-	if err := r.writeOutbox(tx, p, was, pos); err != nil {
-		return 0, err
-	}
-	return pos, r.writeMeaning(tx, p, pos)
-}
-
-func (r *Room) row(e *Stored, pos int64) storage.EventRow {
-	return storage.EventRow{NID: e.NID, RoomNID: r.NID, ID: e.ID(), Type: e.Type(), Sender: e.Sender(), StateKey: e.StateKey(), Depth: e.Depth(), OriginTS: e.OriginTS(), Pos: pos,
-		Status: e.Status, StateBefore: e.StateBefore, StateAfter: e.StateAfter, RedactedBy: e.RedactedBy, SenderDevice: e.Device, TxnID: e.TxnID, JSON: e.JSON()}
-}
-
-// writeChanges records what an event does to the room's current state, and which users of ours come into a room with other servers: those
-// are told of their devices.
-func (r *Room) writeChanges(tx *storage.Tx, p *planned, was *Head, pos int64) error {
-	if len(p.changes) == 0 {
-		return nil
-	}
-	moves := make([]storage.StateMove, len(p.changes))
-	var members []storage.Membership
-	for i, c := range p.changes {
-		moves[i] = storage.StateMove{Type: c.Key.Type, StateKey: c.Key.StateKey, EventNID: c.New.NID, PrevNID: c.Old.NID}
-		if c.Key.Type == "m.room.member" {
-			user := c.Key.StateKey
-			members = append(members, storage.Membership{User: user, RoomNID: r.NID, Membership: p.after.members.of(user), EventNID: c.New.NID, Pos: pos})
-			if p.after.Entered(was, user) && event.ServerOf(user) == r.s.signer.Server && r.among(p) {
-				if err := tx.InsertDeviceListJoin(user, r.NID); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	if err := tx.SetStates(r.NID, pos, moves); err != nil {
-		return err
-	}
-	return tx.SetMemberships(members)
-}
-
-// among says whether other servers are in the room after an event.
-func (r *Room) among(p *planned) bool {
-	return p.foreign || len(p.after.members.servers) > 1 || r.partial.Load() != nil
-}
-
-// writeHoles records what is missing before an event, and that it is missing no more itself.
-func (r *Room) writeHoles(tx *storage.Tx, p *planned) error {
-	for _, id := range p.missing {
-		if err := tx.InsertGap(r.NID, id, p.stored.NID); err != nil {
-			return err
-		}
-	}
-	if p.fillsGap {
-		if err := tx.DeleteGap(r.NID, p.stored.ID()); err != nil {
-			return err
-		}
-	}
-	if p.fillsEarly {
-		if err := tx.DeleteEarlyRedactions(r.NID, p.stored.ID()); err != nil {
-			return err
-		}
-	}
-	if p.early != "" {
-		return tx.InsertEarlyRedaction(r.NID, p.early, p.stored.NID)
-	}
-	return nil
-}
-
-// writeMeaning records what an event relates to and what it redacts.
-func (r *Room) writeMeaning(tx *storage.Tx, p *planned, pos int64) error {
-	e := p.stored
-	if rel := gjson.GetBytes(e.Content(), "m\\.relates_to"); rel.IsObject() {
-		// What does not fit into the columns relates to nothing.
-		target, kind := rel.Get("event_id"), rel.Get("rel_type")
-		if target.Type == gjson.String && fits(target.Str) && fits(kind.Str) {
-			if err := tx.InsertRelation(storage.Relation{
-				RelatesTo: target.Str, RelType: kind.Str, EventNID: e.NID, RoomNID: r.NID, Sender: e.Sender(), Type: e.Type(), Pos: pos, OriginTS: e.OriginTS(),
-			}); err != nil {
-				return err
-			}
-		}
-	}
-	if p.redact != nil {
-		if err := tx.RedactEvent(p.redact.target.NID, p.redact.done.JSON(), e.ID()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// hurries says whether an event is one that people wait for with a telephone in their hand.
-func hurries(typ string) bool {
-	switch typ {
-	case "m.rtc.member", "org.matrix.msc4143.rtc.member", "org.matrix.msc3401.call.member", "m.rtc.notification", "org.matrix.msc4075.rtc.notification",
-		"org.matrix.msc4075.call.notify", "m.rtc.decline", "org.matrix.msc4310.rtc.decline", "org.matrix.msc4143.rtc.slot", "m.rtc.slot":
-		return true
-	}
-	return strings.HasPrefix(typ, "m.call.")
-}
-
-// writeOutbox queues an event for the servers that hear of it from us: those in the room before or after it, and the server of a user
-// who was invited, or knocked, and hears now that nothing comes of it.
-func (r *Room) writeOutbox(tx *storage.Tx, p *planned, was *Head, pos int64) error {
-	e := p.stored
-	own, origin := r.s.signer.Server, event.ServerOf(e.Sender())
-	if p.foreign && !p.relay || !p.foreign && origin != own {
-		return nil
-	}
-	p.outbox = p.outbox[:0]
-	add := func(server string) {
-		if server != own && server != origin && server != "" && !slices.Contains(p.outbox, server) {
-			p.outbox = append(p.outbox, server)
-		}
-	}
-	if len(p.after.members.servers) > 8 { // the common case without the square
-		p.outbox = slices.DeleteFunc(slices.Clone(p.after.members.servers), func(s string) bool { return s == own || s == origin || s == "" })
-	} else {
-		for _, s := range p.after.members.servers {
-			add(s)
-		}
-	}
-	if m := e.Membership(); m != "" && was != nil {
-		for _, s := range was.members.servers {
-			if p.after.members.counts[s] == 0 {
-				add(s)
-			}
-		}
-		if _, had := was.state.get(e.Key()); had && (m == "leave" || m == "ban") {
-			add(event.ServerOf(*e.StateKey()))
-		}
-	}
-	if part := r.partial.Load(); part != nil {
-		for _, s := range part.Servers {
-			add(s)
-		}
-	}
-	urgent := hurries(e.Type())
-	for _, server := range p.outbox {
-		// The outbox id is the stream position, so that the order to each server is the order of commits.
-		if err := tx.InsertOutbox(storage.Queued{Destination: server, Seq: pos, EventNID: e.NID, Urgent: urgent}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func fits(s string) bool { return len(s) <= event.MaxIDLength && strings.IndexByte(s, 0) < 0 }
-
-// redaction works out what a redaction does: whoever may redact in the room, or sent the target, takes its content away. strict says
-// that a redaction which may not do so is refused (ours); otherwise it just does nothing (another server's, which answers for all of
-// its users: room version 3, "Handling redactions").
-//
-// known is false when the target is not there.
-func (r *Room) redaction(ctx context.Context, e *event.Event, state event.State, strict bool) (red *redaction, known bool, err error) {
-	m, err := r.s.byEventID(ctx, r, e.Redacts())
-	if err != nil {
-		return nil, false, err
-	}
-	target := m[e.Redacts()]
-	if target == nil {
-		if strict {
-			err = signalling.NotFound("there is no such event to redact")
-		}
-		return nil, false, err
-	}
-	red, err = r.redacts(e, target, state, strict)
-	return red, true, err
-}
-
-// redacts works out what a redaction does to its target.
-func (r *Room) redacts(e *event.Event, target *Stored, state event.State, strict bool) (*redaction, error) {
-	power, err := event.PowerOf(state)
-	if err != nil {
-		return nil, err
-	}
-	own := target.Sender() == e.Sender() || !strict && event.ServerOf(target.Sender()) == event.ServerOf(e.Sender())
-	if target.Is("m.room.create", "") || !own && power.User(e.Sender()) < power.Redact() {
-		if strict {
-			return nil, signalling.Forbidden("you may not redact this event")
-		}
-		return nil, nil
-	}
-	if target.Redacted() {
-		return nil, nil
-	}
-	done, err := target.Redact()
-	if err != nil {
-		return nil, fmt.Errorf("redact %s: %w", target.ID(), err)
-	}
-	return &redaction{target: target, done: done}, nil
-}
-
-// sameJSON compares two contents by their canonical form.
-func sameJSON(a, b []byte) bool {
-	if bytes.Equal(a, b) {
-		return true
-	}
-	ca, err := event.Canonical(a)
-	if err != nil {
-		return false
-	}
-	cb, err := event.Canonical(b)
-	return err == nil && bytes.Equal(ca, cb)
 }
