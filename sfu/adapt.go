@@ -34,7 +34,7 @@ type adaption struct {
 	wait    time.Duration // until the next
 }
 
-// adapt gives each video track that p receives the layer for which there is room. The caller holds the room's lock.
+// adapt gives each video track that p receives the level for which there is room. The caller holds the room's lock.
 func (p *Participant) adapt() {
 	c := p.receiving
 	if !c.session.Open() || !c.adaption.limited && !c.session.Numbered() {
@@ -52,7 +52,7 @@ func (p *Participant) adapt() {
 			a.limited = false
 			p.room.engine.log.Debug("the path to a subscriber is wide again", "participant", p.sid)
 			for _, s := range p.subscriptions {
-				p.allow(s, forward.MaxLayers-1)
+				p.allow(s, forward.Everything)
 			}
 		}
 		return
@@ -73,11 +73,12 @@ func (p *Participant) adapt() {
 		if !s.bound {
 			continue
 		}
-		d := congest.Demand{Wanted: s.leg.Wanted(), Now: min(s.leg.Allowed(), s.leg.Wanted()), Rate: s.track.source.Rates()}
+		d := congest.Demand{Wanted: s.leg.WantedLevel(), Rate: s.track.source.Rates()}
+		d.Now = min(s.leg.Allowed(), d.Wanted)
 		if s.track.info.Source == "screen_share" {
 			d.Priority = 1
 		}
-		for l := min(d.Wanted, forward.MaxLayers-1); l >= 0; l-- {
+		for l := min(d.Wanted, forward.Everything); l >= 0; l-- {
 			if d.Rate[l] > 0 {
 				asked += d.Rate[l]
 				break
@@ -89,7 +90,7 @@ func (p *Participant) adapt() {
 	out := congest.Allocate(rate, demands)
 	for i, s := range subs {
 		if out[i] < 0 && demands[i].Wanted >= 0 && !p.options.MayPause {
-			out[i] = 0 // the smallest picture goes on: an estimate may be wrong, and a black tile looks like a broken call
+			out[i] = lowest(&demands[i]) // the smallest picture goes on: an estimate may be wrong, and a black tile looks like a broken call
 		}
 		before := s.leg.Allowed()
 		if demands[i].Wanted < 0 || out[i] == before || out[i] == demands[i].Wanted && before >= out[i] {
@@ -107,12 +108,22 @@ func (p *Participant) adapt() {
 	}
 }
 
-// allow lets a track have layers up to layer, and tells the subscriber if it stops or goes on.
-func (p *Participant) allow(s *Subscription, layer int) {
+// lowest is the least that a demand can have.
+func lowest(d *congest.Demand) int {
+	for i, rate := range d.Rate {
+		if rate > 0 {
+			return i
+		}
+	}
+	return forward.Level(0, forward.MaxTemporal-1)
+}
+
+// allow lets a track have levels up to level, and tells the subscriber if it stops or goes on.
+func (p *Participant) allow(s *Subscription, level int) {
 	before := s.leg.Allowed()
-	s.leg.Allow(layer)
-	if (before < 0) != (layer < 0) {
-		p.observer.Tell(StreamState{Publisher: s.track.publisher.sid, SID: s.track.info.SID, Paused: layer < 0})
+	s.leg.Allow(level)
+	if (before < 0) != (level < 0) {
+		p.observer.Tell(StreamState{Publisher: s.track.publisher.sid, SID: s.track.info.SID, Paused: level < 0})
 	}
 }
 

@@ -336,6 +336,7 @@ type Settings struct {
 	Disabled      bool // nothing: the picture is not visible
 	Layer         int  // the highest layer, 0 to 2; counts if Width and Height are 0
 	Width, Height uint32
+	FPS           uint32 // frames a second; 0 for all
 }
 
 // Set tells how a subscribed track is shown.
@@ -350,6 +351,7 @@ func (p *Participant) Set(sid string, s Settings) error {
 	if s.Width > 0 && s.Height > 0 {
 		layer = sub.track.layerFor(s.Width, s.Height)
 	}
+	sub.leg.WantRate(s.FPS)
 	sub.leg.Want(layer, s.Disabled)
 	sub.track.dynacast()
 	if !s.Disabled && sub.bound && p.receiving.session.Open() {

@@ -37,13 +37,16 @@ const dynacastPause = 5 * time.Second
 // start makes the source once the codec is known.
 func (t *Track) start(c sdp.Codec) {
 	kind, descriptor := forward.Opaque, uint8(0)
+	if t.info.Video {
+		descriptor = t.section.media.Find(uriDependency)
+	}
 	switch {
 	case c.Is("VP8"):
 		kind = forward.VP8
 	case c.Is("H264"):
 		kind = forward.H264
 	case c.Is("VP9"), c.Is("AV1"):
-		if descriptor = t.section.media.Find(uriDependency); descriptor != 0 {
+		if descriptor != 0 {
 			kind = forward.SVC
 		}
 	}

@@ -4,23 +4,24 @@ package congest
 
 import "slices"
 
-// MaxLayers is the number of layers a demand may have.
-const MaxLayers = 3
+// MaxSteps is the number of steps a demand may have.
+const MaxSteps = 9
 
-// Demand is a video track that a client would like to receive.
+// Demand is a video track that a client would like to receive, in steps from the least of it to all: smaller before larger pictures, and
+// of each size fewer before more a second.
 type Demand struct {
-	Wanted   int            // highest layer the client has a use for, -1 for none
-	Now      int            // what it may have now, -1 for nothing
-	Rate     [MaxLayers]int // bit/s of each layer; 0 for one that does not exist
-	Priority int            // higher is served first
+	Wanted   int           // highest step the client has a use for, -1 for none
+	Now      int           // what it may have now, -1 for nothing
+	Rate     [MaxSteps]int // bit/s of each step; 0 for one that does not exist
+	Priority int           // higher is served first
 }
 
-// upgradeRoom is how much more than its share must be there before a track gets a higher layer than it has: without it, layers
+// upgradeRoom is how much more than its share must be there before a track gets a higher step than it has: without it, pictures
 // would change with every breath of the estimate.
 const upgradeRoom = 1.15
 
-// Allocate shares rate bit/s among demands: it gives the layer for each, or -1 where there is nothing left and the track is paused.
-// All get their lowest layer first, by priority and then in their order, then each in turn a higher one. The first one always gets
+// Allocate shares rate bit/s among demands: it gives the step for each, or -1 where there is nothing left and the track is paused.
+// All get their lowest step first, by priority and then in their order, then each in turn a higher one. The first one always gets
 // something: a picture that moves badly says more than none.
 func Allocate(rate int, demands []Demand) []int {
 	out := make([]int, len(demands))
@@ -60,20 +61,20 @@ func Allocate(rate int, demands []Demand) []int {
 	return out
 }
 
-// step gives the next higher layer than from that exists and is wanted, and what it costs more; -1 if there is none.
+// step gives the next higher step than from that exists and is wanted, and what it costs more; -1 if there is none.
 func (d *Demand) step(from int) (layer, cost int) {
 	have := 0
 	if from >= 0 {
 		have = d.Rate[from]
 	}
-	for l := from + 1; l <= min(d.Wanted, MaxLayers-1); l++ {
+	for l := from + 1; l <= min(d.Wanted, MaxSteps-1); l++ {
 		if d.Rate[l] > 0 {
 			return l, max(0, d.Rate[l]-have)
 		}
 	}
 	// A client that wants less than the lowest layer there is gets that one.
 	if from < 0 {
-		for l := max(0, d.Wanted+1); l < MaxLayers; l++ {
+		for l := max(0, d.Wanted+1); l < MaxSteps; l++ {
 			if d.Rate[l] > 0 {
 				return l, d.Rate[l]
 			}

@@ -257,15 +257,19 @@ func FuzzReadFeedback(f *testing.F) {
 }
 
 func TestAllocation(t *testing.T) {
-	camera := Demand{Wanted: 2, Now: 2, Rate: [3]int{150_000, 450_000, 1_700_000}}
+	camera := Demand{Wanted: 2, Now: 2, Rate: [MaxSteps]int{150_000, 450_000, 1_700_000}}
 	small := camera
 	small.Wanted = 0
-	screen := Demand{Wanted: 2, Now: 2, Rate: [3]int{0, 800_000, 2_500_000}, Priority: 1}
-	single := Demand{Wanted: 2, Now: 2, Rate: [3]int{1_000_000, 0, 0}}
+	screen := Demand{Wanted: 2, Now: 2, Rate: [MaxSteps]int{0, 800_000, 2_500_000}, Priority: 1}
+	single := Demand{Wanted: 2, Now: 2, Rate: [MaxSteps]int{1_000_000, 0, 0}}
 	hidden := camera
 	hidden.Wanted = -1
 	fresh := camera
 	fresh.Now = 0
+	// Three pictures of three temporal layers: of the upper ones only what has half the frames at least.
+	thin := Demand{Wanted: 8, Now: 8, Rate: [MaxSteps]int{60_000, 100_000, 150_000, 0, 300_000, 450_000, 0, 1_200_000, 1_700_000}}
+	slow := thin
+	slow.Wanted = 7
 	for _, c := range []struct {
 		name    string
 		rate    int
@@ -281,6 +285,11 @@ func TestAllocation(t *testing.T) {
 		{"one stream", 500_000, []Demand{camera, single}, []int{1, -1}},
 		{"a higher layer needs room to spare", 1_750_000, []Demand{fresh}, []int{1}},
 		{"what it has it keeps", 1_750_000, []Demand{camera}, []int{2}},
+		{"frames go before the size does", 1_300_000, []Demand{thin}, []int{7}},
+		{"then the size", 500_000, []Demand{thin}, []int{5}},
+		{"few frames before none at all", 130_000, []Demand{thin, thin}, []int{0, 0}},
+		{"frames of both", 210_000, []Demand{thin, thin}, []int{1, 1}},
+		{"who wants few frames gets no more", 9_000_000, []Demand{slow, thin}, []int{7, 8}},
 		{"nothing is known of it yet", 100_000, []Demand{{Wanted: 2, Now: 2}}, []int{2}},
 	} {
 		got := Allocate(c.rate, c.demands)

@@ -248,6 +248,49 @@ for (const single of [true, false]) {
     return out;
   });
 }
+for (const [name, options] of [['in the clear', {}], ['encrypted end to end', { key: 'a key that all share' }]]) {
+  await check(`temporal layers, ${name}`, async () => {
+    const room = `temporal-${name.length}`;
+    const [alice, bob] = [await enter('alice', room, options), await enter('bob', room, options)];
+    await alice.page.evaluate(() => window.publish());
+    await alice.page.evaluate(() => window.temporal());
+    await heard(bob, 'subscribed', (e) => e.kind === 'video');
+    await bob.page.evaluate(() => window.quality('alice', 'HIGH'));
+    await until('a large picture', async () => (await bob.page.evaluate(() => window.picture())).width >= 960);
+    // The share of the frames that alice sends in the large layer, while she sends some.
+    const share = async () => {
+      const sent = async () => (await alice.page.evaluate(() => window.layers())).f.frames;
+      const from = [await sent(), await bob.page.evaluate(() => window.frames('alice'))];
+      let to = from;
+      await until('frames', async () => {
+        to = [await sent(), await bob.page.evaluate(() => window.frames('alice'))];
+        return to[0] > from[0] + 40;
+      });
+      return { share: (to[1].received - from[1].received) / (to[0] - from[0]), decoded: to[1].decoded - from[1].decoded, keys: to[1].keys - from[1].keys, ...to[1] };
+    };
+    const out = {};
+    out.all = await until('all frames', async () => {
+      const s = await share();
+      return s.share > 0.85 ? s : null;
+    });
+    await bob.page.evaluate(() => window.fps('alice', 1));
+    out.few = await until('fewer frames', async () => {
+      const s = await share();
+      return s.share < 0.6 && s.decoded > 0 ? s : null;
+    });
+    if (out.few.width < 960) throw new Error(`the picture has become smaller ${JSON.stringify(out)}`);
+    await plays(bob, 'fewer frames');
+    await bob.page.evaluate(() => window.fps('alice', 60));
+    out.again = await until('all frames again', async () => {
+      const s = await share();
+      return s.share > 0.85 && s.decoded > 0 ? s : null;
+    });
+    await plays(bob, 'all frames again');
+    await bob.page.close();
+    await alice.page.close();
+    return out;
+  });
+}
 await browser.close();
 await rm(home, { recursive: true });
 process.exit(failed ? 1 : 0);

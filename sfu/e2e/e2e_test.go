@@ -78,6 +78,9 @@ func run(t *testing.T, script string) {
 	mux.Handle("/rtc/", server.Handler())
 	mux.Handle("/rtc", server.Handler())
 	mux.HandleFunc("GET /page", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, "page.html") })
+	mux.HandleFunc("GET /livekit-client.e2ee.worker.js", func(w http.ResponseWriter, r *http.Request) {
+		http.ServeFile(w, r, "node_modules/livekit-client/dist/livekit-client.e2ee.worker.js")
+	})
 	mux.HandleFunc("GET /livekit-client.umd.js", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, bundle) })
 	mux.HandleFunc("GET /token", func(w http.ResponseWriter, r *http.Request) {
 		token, err := keys.Sign("key", livekit.Claims{

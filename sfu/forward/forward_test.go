@@ -437,7 +437,7 @@ func TestATrackWithoutRoomIsSilentAndBeginsAgainWithAKeyFrame(t *testing.T) {
 	if n := both(false); n != 3 || g.Layer() != 2 {
 		t.Fatalf("%d packets of layer %d", n, g.Layer())
 	}
-	g.Allow(0)
+	g.Allow(Level(0, 2))
 	s.now += time.Second
 	if n := both(true); n == 0 || g.Layer() != 0 {
 		t.Errorf("room for the low layer: %d packets, layer %d", n, g.Layer())
@@ -449,7 +449,7 @@ func TestATrackWithoutRoomIsSilentAndBeginsAgainWithAKeyFrame(t *testing.T) {
 	if n := both(true); n != 0 {
 		t.Errorf("%d packets without room", n)
 	}
-	g.Allow(2)
+	g.Allow(Everything)
 	if n := both(false); n != 0 {
 		t.Errorf("%d packets before a key frame", n)
 	}

@@ -38,10 +38,12 @@ type Leg struct {
 	streams Streams
 	bound   bool
 	paused  bool
-	wanted  int // highest layer asked for
-	allowed int // highest layer there is room for, -1 for none
-	target  int // layer to be on, -1 for none
-	layer   int // layer it is on, -1 before the first key frame
+	wanted  int     // highest layer asked for
+	allowed int     // highest layer there is room for, -1 for none
+	smooth  int     // highest temporal layer of that one there is room for
+	fps     float64 // as many frames a second are wanted; 0 for all
+	target  int     // layer to be on, -1 for none
+	layer   int     // layer it is on, -1 before the first key frame
 
 	// Rewriting: what is added to a number of the publisher to give ours.
 	start       uint64 // first packet of the layer that is forwarded
@@ -57,8 +59,9 @@ type Leg struct {
 	lastTL0     uint8
 	lastAt      time.Duration
 
-	lossy       bool // the subscriber loses packets
-	allowance   int  // packets that may be sent again on demand
+	thinner     *thinner // of simulcast; nil as long as nothing was left out
+	lossy       bool     // the subscriber loses packets
+	allowance   int      // packets that may be sent again on demand
 	rtxSequence uint64
 	sent        []sent
 	starved     bool // a packet was dropped because the path is narrow: a key frame is needed
@@ -98,7 +101,7 @@ type LegStats struct {
 
 // NewLeg makes a leg of s for peer and adds it to s. It is silent until Bind.
 func NewLeg(s *Source, peer Peer) *Leg {
-	g := &Leg{source: s, peer: peer, wanted: MaxLayers - 1, allowed: MaxLayers - 1, target: -1, layer: -1, lastCount: 1 << 16, rtxSequence: 1 << 16, allowance: allowanceMin}
+	g := &Leg{source: s, peer: peer, wanted: MaxLayers - 1, allowed: MaxLayers - 1, smooth: MaxTemporal - 1, target: -1, layer: -1, lastCount: 1 << 16, rtxSequence: 1 << 16, allowance: allowanceMin}
 	if s.cfg.Codec == SVC {
 		g.ladder = &ladder{shown: -1}
 	}
@@ -163,8 +166,8 @@ func (g *Leg) replay(layer int, out Out, now time.Duration) bool {
 	for c := l.key; c <= last; c++ {
 		p.Raw, p.Count = l.ring.Get(c), c
 		if p.Header.Parse(p.Raw) && p.Header.StripPadding(p.Raw) && p.parse(&g.source.cfg) {
-			if g.ladder != nil {
-				l.reread(&p, g.source.cfg.Descriptor, c == l.key)
+			if g.source.cfg.Descriptor != 0 {
+				l.reread(&p, &g.source.cfg, c == l.key)
 			}
 			g.one(layer, &p, out, now, g.transport())
 		}
@@ -183,26 +186,53 @@ func (g *Leg) Want(layer int, paused bool) {
 	g.choose()
 }
 
-// Allow sets the highest layer the path has room for; -1 for none.
-func (g *Leg) Allow(layer int) {
+// WantRate sets how many frames a second the subscriber has a use for; 0 for all there are.
+func (g *Leg) WantRate(fps uint32) {
 	g.mu.Lock()
-	if g.allowed == layer {
-		g.mu.Unlock()
-		return
-	}
-	if g.allowed < 0 {
-		g.layer = -1 // as in Want
-	}
-	g.allowed = layer
-	g.mu.Unlock()
-	g.choose()
+	defer g.mu.Unlock()
+	g.fps = float64(fps)
 }
 
-// Allowed is the layer last given to Allow.
+// Allow sets the highest level the path has room for; -1 for none.
+func (g *Leg) Allow(level int) {
+	layer, temporal := -1, MaxTemporal-1
+	if level >= 0 {
+		layer, temporal = level/MaxTemporal, level%MaxTemporal
+	}
+	g.mu.Lock()
+	before := g.allowed
+	if before < 0 && layer >= 0 {
+		g.layer = -1 // as in Want
+	}
+	g.allowed, g.smooth = layer, temporal
+	g.mu.Unlock()
+	if before != layer {
+		g.choose()
+	}
+}
+
+// Allowed is the level last given to Allow.
 func (g *Leg) Allowed() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.allowed
+	if g.allowed < 0 {
+		return -1
+	}
+	return Level(g.allowed, g.smooth)
+}
+
+// WantedLevel is the highest level the leg has a use for, -1 while it is paused.
+func (g *Leg) WantedLevel() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.paused || g.wanted < 0 {
+		return -1
+	}
+	temporal := MaxTemporal - 1
+	if g.fps > 0 {
+		temporal = g.source.temporalFor(g.wanted, g.fps)
+	}
+	return Level(g.wanted, temporal)
 }
 
 // still reports whether nothing is to be sent. The caller holds mu.
@@ -255,7 +285,7 @@ func (g *Leg) retarget() int {
 func (g *Leg) choose() {
 	g.mu.Lock()
 	target := g.retarget()
-	ask := target >= 0 && (target != g.layer || g.ladder != nil && g.ladder.shown != g.spatial()) && !g.still() && g.source.cfg.Video
+	ask := target >= 0 && (target != g.layer || g.ladder != nil && !g.ladder.shows(g.spatial())) && !g.still() && g.source.cfg.Video
 	g.mu.Unlock()
 	if ask {
 		g.source.KeyFrame(target)
@@ -264,6 +294,9 @@ func (g *Leg) choose() {
 
 // spatial is the layer of scalable video that the leg should show.
 func (g *Leg) spatial() int { return max(0, min(g.wanted, g.allowed)) }
+
+// level is the level of scalable video that the leg should show.
+func (g *Leg) level() int { return Level(g.spatial(), g.limit(g.spatial())) }
 
 // forward sends the packets of run that the leg should get.
 func (g *Leg) forward(layer int, run []Packet, out Out, now time.Duration) {
@@ -317,11 +350,25 @@ func (g *Leg) one(layer int, p *Packet, out Out, now time.Duration, transport ui
 	}
 	count, marker := p.Count+g.sequence, p.Header.Marker
 	if g.ladder != nil {
-		skipped, last, ok := g.ladder.pass(p, g.spatial())
+		skipped, last, ok := g.ladder.pass(p, g.level())
 		if !ok {
 			return
 		}
 		count, marker = count-skipped, last
+	}
+	pictureID, f := p.VP8.PictureID+g.pictureID, asItCame
+	switch g.source.cfg.Codec {
+	case Opaque:
+		f = g.form(p)
+	case VP8, H264:
+		skipped, pictures, v := g.thin(layer, p)
+		if v == drop {
+			return
+		}
+		if v == fill {
+			f, marker = empty, false
+		}
+		count, pictureID = count-skipped, pictureID-pictures
 	}
 	if p.redundant && g.streams.RedType == 0 {
 		g.repair(p, out, transport)
@@ -329,15 +376,15 @@ func (g *Leg) one(layer int, p *Packet, out Out, now time.Duration, transport ui
 	if g.used(count) {
 		return
 	}
-	g.put(p, sent{
-		marker: marker, form: g.form(p),
+	g.put(p, &sent{
+		marker: marker, form: f,
 		count: count, source: p.Count, timestamp: p.Header.Timestamp + g.timestamp,
-		pictureID: p.VP8.PictureID + g.pictureID, tl0: p.VP8.TL0 + g.tl0, layer: uint8(layer),
+		pictureID: pictureID, tl0: p.VP8.TL0 + g.tl0, layer: uint8(layer),
 	}, out, transport)
 	if count == g.lastCount {
 		g.lastAt = now
 		if p.VP8.PictureIDSize > 0 {
-			g.lastPicture = p.VP8.PictureID + g.pictureID
+			g.lastPicture = pictureID
 		}
 		if p.VP8.HasTL0 {
 			g.lastTL0 = p.VP8.TL0 + g.tl0
@@ -361,15 +408,20 @@ func (g *Leg) used(count uint64) bool {
 }
 
 // put sends the packet that e describes, made of p, and remembers it.
-func (g *Leg) put(p *Packet, e sent, out Out, transport uint8) {
+func (g *Leg) put(p *Packet, e *sent, out Out, transport uint8) {
 	b := out.Slot()
-	at, number := packets.PutElements(b, transport, g.streams.Dependency, p.svc.descriptor)
-	size, payloadType, ok := g.source.body(b[at:packets.MaxSize], p, e.form, &g.streams)
+	at, number := packets.PutElements(b, transport, g.streams.Dependency, p.passed(&g.source.cfg))
+	size, payloadType, ok := len(p.Raw)-p.Header.Payload, g.streams.PayloadType, true
+	if e.form != asItCame {
+		size, payloadType, ok = g.source.body(b[at:packets.MaxSize], p, e.form, &g.streams)
+	} else if ok = at+size <= packets.MaxSize; ok {
+		copy(b[at:], p.Raw[p.Header.Payload:])
+	}
 	if !ok {
 		return
 	}
 	if g.sent != nil {
-		g.sent[e.count&uint64(len(g.sent)-1)] = e
+		g.sent[e.count&uint64(len(g.sent)-1)] = *e
 	}
 	if e.count > g.lastCount {
 		g.recent = g.recent<<(e.count-g.lastCount) | 1
@@ -381,7 +433,7 @@ func (g *Leg) put(p *Packet, e sent, out Out, transport uint8) {
 	if at > packets.HeaderSize {
 		b[0] |= 0x10
 	}
-	if p.VP8.Size > 0 {
+	if p.VP8.Size > 0 && e.form != empty {
 		p.VP8.Rewrite(b[at:], e.pictureID, e.tl0)
 	}
 	// The counts begin at 2^16, the rollover counter at 0.
@@ -409,8 +461,11 @@ func (g *Leg) change(layer int, p *Packet, now time.Duration) {
 	first := g.layer < 0 && g.stats.Packets == 0
 	from := g.layer
 	g.layer, g.start = layer, p.Count
+	if g.thinner != nil {
+		g.thinner.begin(p.Count)
+	}
 	if g.ladder != nil {
-		g.ladder.begin(p, g.spatial())
+		g.ladder.begin(p, g.level())
 	}
 	g.sequence = g.lastCount + 1 - p.Count
 	if first {
@@ -484,7 +539,7 @@ func (g *Leg) again(e sent, n Streams, out Out, repair bool) int {
 		l.mu.Unlock()
 		return 0
 	}
-	at, number := packets.PutElements(b, transport, n.Dependency, p.Header.Extension(p.Raw, g.source.cfg.Descriptor))
+	at, number := packets.PutElements(b, transport, n.Dependency, p.passed(&g.source.cfg))
 	start := at
 	if n.RTXSSRC != 0 {
 		at += 2
@@ -496,7 +551,7 @@ func (g *Leg) again(e sent, n Streams, out Out, repair bool) int {
 		return 0
 	}
 	size += at
-	if p.VP8.Size > 0 {
+	if p.VP8.Size > 0 && e.form != empty {
 		p.VP8.Rewrite(b[at:], e.pictureID, e.tl0)
 	}
 	padded := e.form.padded(&p)

@@ -14,6 +14,7 @@ type form uint8
 const (
 	asItCame form = iota
 	primary              // a redundant packet's own sound
+	empty                // nothing, in the place of something that is not wanted
 	relayed              // redundant, as it came but for the blocks' payload type
 	older    form = 0x20 // | n: a redundant packet's sound of n packets before
 	wrapped  form = 0x40 // | n: made redundant with the n packets before
@@ -84,6 +85,8 @@ func (s *Source) body(b []byte, p *Packet, f form, n *Streams) (size int, payloa
 			return 0, 0, false
 		}
 		return at + copy(b[at:], payload), payloadType, true
+	case f == empty:
+		payload = nil
 	case f == relayed:
 		payloadType = n.RedType
 	case f == primary:
@@ -122,7 +125,7 @@ func (g *Leg) repair(p *Packet, out Out, transport uint8) {
 		if late := count+g.sequence <= g.lastCount; late == packets.NewerTimestamp(at, g.lastTime) {
 			continue // numbers and timestamps contradict each other
 		}
-		g.put(p, sent{form: older | form(n), count: count + g.sequence, source: p.Count, timestamp: at}, out, transport)
+		g.put(p, &sent{form: older | form(n), count: count + g.sequence, source: p.Count, timestamp: at}, out, transport)
 	}
 }
 

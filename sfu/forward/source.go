@@ -41,7 +41,7 @@ type Config struct {
 	Red, Plain uint8
 	// MayWrap says that sound which comes plain may be made redundant here; it must not be encrypted.
 	MayWrap bool
-	// Descriptor is the publisher's number of the header extension with the dependency descriptor; for SVC.
+	// Descriptor is the publisher's number of the header extension with the dependency descriptor; 0 if there is none.
 	Descriptor uint8
 	// Hasten says that the source has become Restless; it may be nil. It must not block nor call back.
 	Hasten func()
@@ -74,17 +74,13 @@ type Layer struct {
 	lost     bool // more went missing than can be asked for
 	stats    Stats
 	arrival  reception
-	rate     float64 // bit/s, smoothed
-	rateFrom time.Duration
-	rateSeen uint64 // bytes
+	rates    rates
+	speed    atomic.Pointer[grid[float64]] // frames a second of each row and temporal layer, once it is known
 
-	// Of scalable video: the structure that holds, room for the next one, and the bytes and rates of each spatial layer.
+	// Of scalable video: the structure that holds, and room for the next one.
 	structures [2]packets.Structure
 	current    int
 	structured bool
-	levels     [MaxLayers]uint64
-	levelSeen  [MaxLayers]uint64
-	levelRates [MaxLayers]float64
 
 	report atomic.Pointer[report] // the publisher's newest sender report
 }
@@ -179,8 +175,8 @@ func (l *Layer) take(s *Source, run []Packet, now time.Duration) []Packet {
 		if !p.parse(&s.cfg) {
 			continue
 		}
-		if s.cfg.Codec == SVC {
-			l.read(p, s.cfg.Descriptor)
+		if s.cfg.Descriptor != 0 {
+			l.read(p, &s.cfg)
 		}
 		p.Count = l.sequence.Extend(p.Header.Sequence)
 		if !l.ring.Put(p.Count, p.Raw) {
@@ -191,6 +187,9 @@ func (l *Layer) take(s *Source, run []Packet, now time.Duration) []Packet {
 		}
 		if p.Key {
 			l.key, l.keyAt, l.wanted, l.lost = p.Count, now, false, false
+		}
+		if s.cfg.Video {
+			l.count(p, s.cfg.Codec)
 		}
 		l.stats.Packets++
 		l.stats.Bytes += uint64(len(p.Raw))
@@ -205,6 +204,20 @@ func (l *Layer) take(s *Source, run []Packet, now time.Duration) []Packet {
 		s.hasten()
 	}
 	return run[:kept]
+}
+
+// count measures what p adds to its layers. The caller holds mu.
+func (l *Layer) count(p *Packet, codec Codec) {
+	switch d := &p.svc; {
+	case d.known && codec == SVC:
+		l.rates.note(int(d.Spatial), int(d.Temporal), len(p.Raw), d.Start)
+	case d.known:
+		l.rates.note(0, int(d.Temporal), len(p.Raw), d.Start)
+	case codec == VP8:
+		l.rates.note(0, p.temporal(), len(p.Raw), p.VP8.Start)
+	default:
+		l.rates.note(0, 0, len(p.Raw), p.Header.Marker)
+	}
 }
 
 // Restless reports whether Tick and Lost should be called often: there are pictures, or packets that may come if they are asked for. A
@@ -255,7 +268,10 @@ func (s *Source) Tick() {
 		if l.stats.Packets > 0 && (now-l.last < layerAlive || !s.cfg.Video) {
 			alive |= 1 << i
 		}
-		l.measure(now)
+		if s.cfg.Video && l.rates.measure(now) {
+			speed := l.rates.speed
+			l.speed.Store(&speed)
+		}
 		ask := (l.wanted || l.lost) && s.cfg.Video && alive&(1<<i) != 0 && now-l.asked >= keyFrameSpacing
 		if ask {
 			l.asked = now
@@ -268,59 +284,6 @@ func (s *Source) Tick() {
 	if s.alive.Swap(alive) != alive {
 		s.retarget()
 	}
-}
-
-// ratePeriod is over how long the rate of a layer is measured.
-const ratePeriod = time.Second
-
-// measure keeps the layer's rate. The caller holds mu.
-func (l *Layer) measure(now time.Duration) {
-	d := now - l.rateFrom
-	if d < ratePeriod {
-		return
-	}
-	rate := float64(8*(l.stats.Bytes-l.rateSeen)) / d.Seconds()
-	if l.rateFrom == 0 || l.rate == 0 {
-		l.rate = rate
-	} else {
-		l.rate += (rate - l.rate) / 2
-	}
-	for i := range l.levels {
-		rate := float64(8*(l.levels[i]-l.levelSeen[i])) / d.Seconds()
-		if l.rateFrom == 0 || l.levelRates[i] == 0 {
-			l.levelRates[i] = rate
-		} else {
-			l.levelRates[i] += (rate - l.levelRates[i]) / 2
-		}
-	}
-	l.rateFrom, l.rateSeen, l.levelSeen = now, l.stats.Bytes, l.levels
-}
-
-// Rates gives what each layer takes now, bit/s; 0 for those that are not sent.
-func (s *Source) Rates() (rates [MaxLayers]int) {
-	alive := s.alive.Load()
-	if s.cfg.Codec == SVC { // each spatial layer needs those below it
-		l := &s.layers[0]
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		sum := 0.0
-		for i := range rates {
-			if alive&1 != 0 && l.levelRates[i] > 0 {
-				sum += l.levelRates[i]
-				rates[i] = int(sum)
-			}
-		}
-		return rates
-	}
-	for i := range s.layers {
-		if alive&(1<<i) != 0 {
-			l := &s.layers[i]
-			l.mu.Lock()
-			rates[i] = int(l.rate)
-			l.mu.Unlock()
-		}
-	}
-	return rates
 }
 
 // Reach describes how the layers that are sent arrive: the largest share lost, and the largest jitter, at the last Reception; false

@@ -16,8 +16,8 @@ type layered struct {
 }
 
 // read parses the packet's descriptor. The caller holds the layer's lock.
-func (l *Layer) read(p *Packet, id uint8) {
-	p.svc = layered{descriptor: p.Header.Extension(p.Raw, id)}
+func (l *Layer) read(p *Packet, cfg *Config) {
+	p.svc = layered{descriptor: p.Header.Extension(p.Raw, cfg.Descriptor)}
 	if len(p.svc.descriptor) == 0 {
 		return
 	}
@@ -35,19 +35,28 @@ func (l *Layer) read(p *Packet, id uint8) {
 		now = fresh
 	}
 	p.svc.structure = now
-	p.Key = d.Key && d.Start
-	if n := int(d.Spatial); n < MaxLayers {
-		l.levels[n] += uint64(len(p.Raw))
+	if cfg.Codec == SVC {
+		p.Key = d.Key && d.Start
 	}
+}
+
+// passed gives the descriptor for subscribers. Those of simulcast streams stay here: their frame numbers are each stream's own.
+func (p *Packet) passed(cfg *Config) []byte {
+	if cfg.Codec != SVC || cfg.Descriptor == 0 {
+		return nil
+	}
+	return p.Header.Extension(p.Raw, cfg.Descriptor)
 }
 
 // reread parses the descriptor of a packet from the ring, whose structure is the one that holds still: no key frame came since. The
 // caller holds the layer's lock.
-func (l *Layer) reread(p *Packet, id uint8, key bool) {
-	p.svc = layered{descriptor: p.Header.Extension(p.Raw, id), structure: &l.structures[l.current]}
+func (l *Layer) reread(p *Packet, cfg *Config, key bool) {
+	p.svc = layered{descriptor: p.Header.Extension(p.Raw, cfg.Descriptor), structure: &l.structures[l.current]}
 	var again packets.Structure
 	p.svc.known = l.structured && len(p.svc.descriptor) > 0 && p.svc.Dependency.Parse(p.svc.descriptor, p.svc.structure, &again)
-	p.Key = key
+	if cfg.Codec == SVC {
+		p.Key = key
+	}
 }
 
 // passes is how many packets a ladder remembers; a power of two.
@@ -55,7 +64,8 @@ const passes = 1024
 
 // ladder chooses the packets of a leg and closes the gaps.
 type ladder struct {
-	shown   int    // spatial layer
+	shown   int    // level
+	layers  int    // spatial ones that there are; 0 while it is not known
 	last    uint64 // newest of the source's packets that was looked at
 	skipped uint64 // left out so far
 	past    [passes]passed
@@ -69,7 +79,7 @@ type passed struct {
 
 // begin starts at packet p, which begins a key frame.
 func (l *ladder) begin(p *Packet, want int) {
-	*l = ladder{shown: want, last: p.Count - 1}
+	*l = ladder{shown: want, layers: l.layers, last: p.Count - 1}
 }
 
 // pass decides about p: whether it goes on, how many were left out before it, and whether it ends a picture.
@@ -93,13 +103,13 @@ func (l *ladder) pass(p *Packet, want int) (skipped uint64, marker, ok bool) {
 	if !d.known {
 		return l.skipped, marker, true
 	}
+	l.layers = d.structure.Layers()
 	if d.Start && want != l.shown {
-		now, next := d.structure.Target(l.shown), d.structure.Target(want)
-		if now == next || d.Key || d.For(next) == packets.Switch && d.structure.Within(next, now) {
+		if d.enters(target(d.structure, l.shown), target(d.structure, want)) {
 			l.shown = want
 		}
 	}
-	if d.For(d.structure.Target(l.shown)) == packets.NotPresent {
+	if d.For(target(d.structure, l.shown)) == packets.NotPresent {
 		l.past[p.Count%passes].out = true
 		l.skipped++
 		return 0, marker, false
@@ -107,7 +117,27 @@ func (l *ladder) pass(p *Packet, want int) (skipped uint64, marker, ok bool) {
 	return l.skipped, marker || l.ends(d), true
 }
 
+// enters reports whether one who was sent the decode target now can go on with next at d's frame.
+func (d *layered) enters(now, next int) bool {
+	// All that comes of a target can be decoded from a frame on at which it may be entered, if that frame can be.
+	return now == next || d.Key || d.For(next) == packets.Switch && (d.For(now) != packets.NotPresent || d.structure.Within(next, now))
+}
+
+// shows reports whether it shows that spatial layer, or the highest one there is below it.
+func (l *ladder) shows(layer int) bool {
+	shown := l.shown / MaxTemporal
+	if l.layers > 0 {
+		shown, layer = min(shown, l.layers-1), min(layer, l.layers-1)
+	}
+	return l.shown >= 0 && shown == layer
+}
+
 // ends reports whether d's packet is the last one of the picture as it is forwarded.
 func (l *ladder) ends(d *layered) bool {
-	return d.known && d.End && int(d.Spatial) == min(l.shown, d.structure.Layers()-1)
+	return d.known && d.End && int(d.Spatial) == min(l.shown/MaxTemporal, d.structure.Layers()-1)
+}
+
+// target is the decode target of a level.
+func target(s *packets.Structure, level int) int {
+	return s.Target(level/MaxTemporal, level%MaxTemporal)
 }

@@ -3,6 +3,7 @@
 package forward
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -135,7 +136,7 @@ func TestOnlyTheLayersThatAreWantedAreForwarded(t *testing.T) {
 	s.now += 2 * time.Second
 	send(false, 1)
 	s.Tick()
-	if r := s.Rates(); r[0] == 0 || r[1] <= r[0] || r[2] != 0 {
+	if r := s.Rates(); r[2] == 0 || r[5] <= r[2] || r[8] != 0 {
 		t.Errorf("rates %v: the upper layer comes on top of the lower one", r)
 	}
 }
@@ -215,5 +216,76 @@ func TestAPacketsMemoryIsUsedAgainWithoutAnothersDescriptor(t *testing.T) {
 		if b[0]&0x10 != 0 {
 			t.Errorf("a plain packet has a header extension: % x", b)
 		}
+	}
+}
+
+// halves are descriptors of a stream of one spatial and two temporal layers: templates 0 and 1 for key and delta frames of the base layer,
+// 2 for those of the upper one. Bits: see packets' tests; 2 targets, frames of the base layer are switches of both.
+var halves = []byte{
+	0x80, 0x00, 0x00, 0b10000_000, 0b000_00001, 0b00_01_11_10, 0b10_10_10_00, 0b01_0_10001, 0b0_10000_0_1, 0b0_0000_001, 0b0_0001_0_00,
+}
+
+func TestTemporalLayersOfScalableVideoAreLeftOut(t *testing.T) {
+	s := newStage(SVC, true)
+	s.cfg.Descriptor = descriptorID
+	g := s.leg(&peer{}, Streams{SSRC: 1})
+	sn, number := uint16(0), uint16(0)
+	send := func(key bool) []got {
+		number++
+		template := byte(1 + (number-1)%2)
+		d := []byte{template, 0, byte(number)}
+		if key {
+			d = slices.Clone(halves)
+			d[2] = byte(number)
+		}
+		d[0] |= 0xC0
+		sn++
+		b := make([]byte, 200)
+		packets.PutHeader(b, true, false, 98, sn, uint32(number)*3000, 7)
+		at, _ := packets.PutElements(b, 0, descriptorID, d)
+		p := Packet{Raw: append(b[:at], byte(number))}
+		if !p.Header.Parse(p.Raw) {
+			t.Fatal("broken test packet")
+		}
+		return s.show([]Packet{p}, 0)
+	}
+	next := uint64(0)
+	see := func(frames int) (n int) {
+		for range frames {
+			for _, g := range send(false) {
+				if next != 0 && g.index != next {
+					t.Errorf("number %d, want %d", g.index, next)
+				}
+				next = g.index + 1
+				n++
+			}
+		}
+		return n
+	}
+	if n := len(send(true)); n != 1 {
+		t.Fatalf("a key frame: %d packets", n)
+	}
+	if n := see(7); n != 7 {
+		t.Errorf("all of 7 frames: %d", n)
+	}
+	s.asked = nil
+	s.now += time.Second
+	g.Allow(Level(0, 0))
+	if n := see(10); n != 5 {
+		t.Errorf("half of 10 frames: %d", n)
+	}
+	g.Allow(Everything)
+	if n := see(10); n != 10 {
+		t.Errorf("all of 10 frames: %d", n)
+	}
+	if len(s.asked) != 0 {
+		t.Error("a key frame was asked for, although every frame of the base layer is a way in")
+	}
+	for range 40 {
+		see(2)
+		s.Tick()
+	}
+	if r := s.Rates(); r[0] == 0 || r[2] <= r[0] || r[1] != 0 {
+		t.Errorf("rates %v", r)
 	}
 }

@@ -179,7 +179,7 @@ func (s *session) settings(u *wire.UpdateTrackSettings) {
 	for _, sid := range u.GetTrackSids()[:min(len(u.GetTrackSids()), maxListed)] {
 		_ = s.p.Set(sid, sfu.Settings{
 			Disabled: u.GetDisabled() || u.GetQuality() == wire.VideoQuality_OFF,
-			Layer:    int(u.GetQuality()), Width: u.GetWidth(), Height: u.GetHeight(),
+			Layer:    int(u.GetQuality()), Width: u.GetWidth(), Height: u.GetHeight(), FPS: u.GetFps(),
 		})
 	}
 }

@@ -8,6 +8,7 @@ const (
 	maxTemplates = 64
 	maxChains    = 32
 	maxSpatial   = 4
+	maxTemporal  = 8
 )
 
 // Indication says what a frame is to a decode target (AV1 RTP specification, appendix A.8.3.1).
@@ -30,21 +31,20 @@ type Structure struct {
 	spatial   [maxTemplates]uint8
 	temporal  [maxTemplates]uint8
 	dti       [maxTemplates][maxTargets]Indication
-	best      [maxSpatial]int // by spatial layer, the target with all its temporal layers; -1 if there is none
-	layers    int             // spatial ones
+	best      [maxSpatial][TargetTemporal]int // by spatial layer and temporal ones, the target: see Target
+	layers    int                             // spatial ones
 }
 
 // Layers is the number of spatial layers.
 func (s *Structure) Layers() int { return s.layers }
 
-// Target gives the decode target that shows spatial layer and all temporal ones; the highest below it if there is none.
-func (s *Structure) Target(layer int) int {
-	for l := min(layer, maxSpatial-1); l >= 0; l-- {
-		if s.best[l] >= 0 {
-			return s.best[l]
-		}
-	}
-	return 0
+// TargetTemporal is how many temporal layers Target tells apart: those above count as the highest.
+const TargetTemporal = 3
+
+// Target gives the decode target that shows layer with its temporal layers up to temporal, all of them if that is the highest; the nearest
+// one below it if there is none, else the lowest of the layer.
+func (s *Structure) Target(layer, temporal int) int {
+	return s.best[min(layer, maxSpatial-1)][min(temporal, TargetTemporal-1)]
 }
 
 // Within reports whether every frame that the target inner needs is part of the target outer too, so that a decoder of outer can go on
@@ -174,7 +174,7 @@ func (s *Structure) parse(r *bits) bool {
 	*s = Structure{offset: uint8(r.get(6)), targets: int(r.get(5)) + 1}
 	spatial, temporal := 0, 0
 	for next := uint32(0); next != 3; {
-		if s.templates == maxTemplates || spatial >= maxSpatial || temporal >= 8 || r.bad {
+		if s.templates == maxTemplates || spatial >= maxSpatial || temporal >= maxTemporal || r.bad {
 			return false
 		}
 		s.spatial[s.templates], s.temporal[s.templates] = uint8(spatial), uint8(temporal)
@@ -219,21 +219,48 @@ func (s *Structure) parse(r *bits) bool {
 	return !r.bad
 }
 
-// index finds the target of each spatial layer: a target's layers are the highest ones among the templates that belong to it.
+// index finds the targets: a target's layers are the highest ones among the templates that belong to it.
 func (s *Structure) index() {
-	var temporal [maxSpatial]int
-	for l := range s.best {
-		s.best[l], temporal[l] = -1, -1
-	}
-	for t := range s.targets {
+	var exact [maxSpatial][maxTemporal]int // one more than the target, 0 if there is none
+	for target := range s.targets {
 		sp, te := -1, -1
 		for i := range s.templates {
-			if s.dti[i][t] != NotPresent {
+			if s.dti[i][target] != NotPresent {
 				sp, te = max(sp, int(s.spatial[i])), max(te, int(s.temporal[i]))
 			}
 		}
-		if sp >= 0 && te > temporal[sp] {
-			s.best[sp], temporal[sp] = t, te
+		if sp >= 0 && exact[sp][te] == 0 {
+			exact[sp][te] = target + 1
 		}
+	}
+	var below [TargetTemporal]int
+	for l := range s.best {
+		lowest, found := 0, 0
+		for t := maxTemporal - 1; t >= 0; t-- {
+			if exact[l][t] > 0 {
+				lowest = exact[l][t] - 1
+			}
+		}
+		for t := range maxTemporal {
+			if exact[l][t] > 0 {
+				found = exact[l][t]
+			}
+			if t < TargetTemporal {
+				s.best[l][t] = found
+			} else {
+				s.best[l][TargetTemporal-1] = found
+			}
+		}
+		for t := range s.best[l] {
+			switch {
+			case found == 0: // nothing of this layer: what is below it
+				s.best[l][t] = below[t]
+			case s.best[l][t] == 0:
+				s.best[l][t] = lowest
+			default:
+				s.best[l][t]--
+			}
+		}
+		below = s.best[l]
 	}
 }

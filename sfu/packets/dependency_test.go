@@ -76,8 +76,8 @@ func TestDependencyDescriptorsAreRead(t *testing.T) {
 	if !d.Start || d.End || d.Number != 7 || !d.Key || d.Spatial != 0 || d.For(0) != Switch || d.For(1) != Switch || d.For(2) != NotPresent {
 		t.Errorf("%+v", d)
 	}
-	if s.Layers() != 2 || s.Target(0) != 0 || s.Target(1) != 1 || s.Target(2) != 1 || s.Within(0, 1) {
-		t.Errorf("%d layers, targets %d %d %d", s.Layers(), s.Target(0), s.Target(1), s.Target(2))
+	if s.Layers() != 2 || s.Target(0, 2) != 0 || s.Target(1, 0) != 1 || s.Target(2, 2) != 1 || s.Within(0, 1) {
+		t.Errorf("%d layers, targets %d %d %d", s.Layers(), s.Target(0, 2), s.Target(1, 0), s.Target(2, 2))
 	}
 	if !d.Parse(frame(false, true, 3, 8, false, false), &s, &other) || d.Start || !d.End || d.Spatial != 1 || d.Key || d.For(0) != NotPresent || d.For(1) != Switch {
 		t.Errorf("%+v", d)
@@ -121,7 +121,7 @@ func FuzzDependency(f *testing.F) {
 			t.Errorf("%+v", d)
 		}
 		for layer := range 4 {
-			if target := s.Target(layer); target < 0 || target >= maxTargets {
+			if target := s.Target(layer, layer%3); target < 0 || target >= maxTargets {
 				t.Errorf("target %d", target)
 			}
 		}

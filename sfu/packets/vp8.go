@@ -19,7 +19,8 @@ type VP8 struct {
 	HasTL0 bool
 	tl0    int
 
-	TID uint8 // temporal layer, 0 without
+	TID  uint8 // temporal layer, 0 without
+	Sync bool  // of an upper temporal layer: the frame needs nothing but the base layer
 }
 
 // Parse reads the descriptor at the start of payload; false if it is cut short.
@@ -66,7 +67,7 @@ func (v *VP8) Parse(payload []byte) bool {
 				return false
 			}
 			if bits&0x20 != 0 {
-				v.TID = payload[v.Size] >> 6
+				v.TID, v.Sync = payload[v.Size]>>6, payload[v.Size]&0x20 != 0
 			}
 			v.Size++
 		}
