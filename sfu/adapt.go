@@ -15,10 +15,11 @@ const (
 	probeTime    = 150 * time.Millisecond
 	probeStep    = 5 * time.Millisecond
 	probeEcho    = 700 * time.Millisecond // until what came of a probe is known
-	probeAfter   = 3 * time.Second        // after a change, and between probes; doubled after each that failed
-	probeAtMost  = 30 * time.Second
-	probeSurplus = 1.1
-	audioShare   = 60_000 // bit/s kept for each sound
+	probeAfter   = 2 * time.Second        // after a change, and between probes; doubled after each that failed, up to probeAtMost
+	probeAtMost  = 8 * time.Second
+	probeSurplus = 1.2
+	trustAfter   = 15 * time.Second // what a probe found must hold for so long
+	trustAtMost  = time.Minute
 	riseAfter    = 2 * time.Second
 	startRate    = 10_000_000 // bit/s: what a new path is trusted with, so that the first key frames of a full room are not one burst
 	startFor     = 3 * time.Second
@@ -32,6 +33,8 @@ type adaption struct {
 	probing bool
 	probed  time.Duration // end of the last probe
 	wait    time.Duration // until the next
+	found   time.Duration // when one found room
+	doubt   time.Duration // after such a time another may: doubled when what was found did not hold
 }
 
 // adapt gives each video track that p receives the level for which there is room. The caller holds the room's lock.
@@ -66,11 +69,7 @@ func (p *Participant) adapt() {
 	var demands []congest.Demand
 	asked := 0
 	for _, s := range p.ordered() {
-		if !s.track.info.Video {
-			rate, asked = rate-audioShare, asked+audioShare
-			continue
-		}
-		if !s.bound {
+		if !s.track.info.Video || !s.bound { // sounds are not numbered: the estimate is of what is left beside them
 			continue
 		}
 		d := congest.Demand{Wanted: s.leg.WantedLevel(), Rate: s.track.source.Rates()}
@@ -97,6 +96,9 @@ func (p *Participant) adapt() {
 			continue
 		}
 		if out[i] < before {
+			if a.found > 0 && now-a.found < trustAfter && a.changed < a.found {
+				a.doubt = min(max(2*a.doubt, probeAtMost), trustAtMost) // a policer's bucket, perhaps
+			}
 			a.changed = now
 		} else if now-a.changed < riseAfter {
 			continue // it has just become narrower
@@ -104,7 +106,13 @@ func (p *Participant) adapt() {
 		p.allow(s, out[i])
 	}
 	if next := congest.Next(demands, out); next > 0 {
-		p.seekMore(max(0, rate), next, now)
+		sum := 0
+		for i, l := range out {
+			if l >= 0 && l < forward.MaxLayers {
+				sum += demands[i].Rate[l]
+			}
+		}
+		p.seekMore(rate, min(sum, c.session.Path.Throughput()), next, now)
 	}
 }
 
@@ -139,14 +147,17 @@ func (p *Participant) ordered() (out []*Subscription) {
 	return out
 }
 
-// seekMore sends, for a moment, as much as the next step up would take, to see whether it comes through.
-func (p *Participant) seekMore(rate, next int, now time.Duration) {
+// seekMore sends, for a moment, as much as the next step up would take beside what is sent already, to see whether it comes through.
+func (p *Participant) seekMore(rate, sent, next int, now time.Duration) {
 	c := p.receiving
 	a := &c.adaption
 	if a.wait == 0 {
 		a.wait = probeAfter
 	}
-	if a.probing || rate >= next || now-max(a.probed, a.changed) < a.wait {
+	if a.found > 0 && now-a.found > trustAfter+a.doubt {
+		a.found, a.doubt = 0, 0
+	}
+	if a.probing || rate >= next || now-max(a.probed, a.changed) < a.wait || a.found > 0 && now-a.found < a.doubt {
 		return
 	}
 	var legs []*forward.Leg
@@ -162,20 +173,21 @@ func (p *Participant) seekMore(rate, next int, now time.Duration) {
 	target := int(probeSurplus * float64(next))
 	e := p.room.engine
 	e.wait.Go(func() {
-		found := e.probe(c.session, legs, target, max(target/8, target-rate))
+		found, conclusive := e.probe(c.session, legs, target, max(target/8, target-sent))
 		p.room.mu.Lock()
 		defer p.room.mu.Unlock()
 		a.probing, a.probed = false, e.cfg.Transport.Now()
-		if found {
-			a.wait = probeAfter
-		} else {
+		switch {
+		case found:
+			a.wait, a.found = probeAfter, a.probed
+		case conclusive:
 			a.wait = min(2*a.wait, probeAtMost)
 		}
 	})
 }
 
-// probe sends extra bit/s beside what is sent anyway, and reports whether target bit/s came through.
-func (e *Engine) probe(s *transport.Session, legs []*forward.Leg, target, extra int) bool {
+// probe sends extra bit/s beside what is sent anyway, and reports whether target bit/s came through, and whether that is known.
+func (e *Engine) probe(s *transport.Session, legs []*forward.Leg, target, extra int) (found, conclusive bool) {
 	t := e.cfg.Transport
 	tick := time.NewTicker(probeStep)
 	defer tick.Stop()
@@ -192,14 +204,14 @@ func (e *Engine) probe(s *transport.Session, legs []*forward.Leg, target, extra 
 			}
 		})
 		if !e.sleep(tick.C) {
-			return false
+			return false, false
 		}
 	}
 	s.Path.EndProbe(t.Now())
 	echo := time.NewTimer(probeEcho)
 	defer echo.Stop()
 	if !e.sleep(echo.C) {
-		return false
+		return false, false
 	}
 	return s.Path.ProbeResult(t.Now())
 }

@@ -15,13 +15,12 @@ const (
 	backoff     = 0.85                   // of the throughput, after overuse
 	lossBackoff = 0.92                   // of the capacity that losses tell
 	growth      = 0.08                   // a second, while nothing is wrong
-	headroom    = 1.5                    // times the throughput: more was not seen to fit
+	headroom    = 1.25                   // times the throughput: more was not seen to fit
 	between     = 300 * time.Millisecond // decreases
 	freeAfter   = 10 * time.Second
 	freeRoom    = 1.2 // times what is asked for
 	listenFirst = 4 * time.Second
 	listenAfter = 6 * time.Second
-	silence     = 1500 * time.Millisecond // without feedback on a limited path: it has become narrower still, or is gone
 )
 
 // Estimator estimates from transport-wide feedback how much a path to a client carries. Until something speaks against it, it is
@@ -44,7 +43,6 @@ type Estimator struct {
 	listening time.Duration // until when feedback is wanted
 	started   bool
 	heard     time.Duration // last feedback
-	last      time.Duration // last packet sent
 
 	// Before losses lowered the rate, in case they are not cured by it.
 	before struct {
@@ -93,7 +91,14 @@ func (e *Estimator) Sent(size int, now time.Duration) uint16 {
 	}
 	e.next++
 	e.packet[e.next%sentWindow] = sentPacket{e.next, int32(size), now}
-	e.last = now
+	if p := &e.probe; p.running && e.next <= p.to {
+		if p.firstSent == 0 {
+			p.firstSent = now
+		} else {
+			p.sentSize += size
+		}
+		p.lastSent = now
+	}
 	return uint16(e.next)
 }
 
@@ -176,6 +181,9 @@ func (e *Estimator) lost(now time.Duration) {
 		if !e.before.set {
 			e.before.set, e.before.limited, e.before.rate, e.before.loss, e.before.at = true, e.limited, e.rate, e.loss.share, now
 		}
+		if t := e.told.throughput(now); e.loss.share > lossMuch && t > 0 {
+			to = min(to, t) // the observation began before the path became narrow
+		}
 		e.lower(to, now)
 	case e.before.set && e.loss.share > lossNotice && e.loss.share > 0.7*e.before.loss: // it was not the rate: sending less has cured nothing
 		e.limited, e.rate = e.before.limited, max(e.rate, e.before.rate)
@@ -197,6 +205,13 @@ func (e *Estimator) Loss() float64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.loss.share
+}
+
+// Throughput is what arrived lately, bit/s; 0 while there is too little to say.
+func (e *Estimator) Throughput() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return int(e.told.throughput(e.heard))
 }
 
 // Asked tells what all streams together would take, bit/s. A path that has had room for more than that for some time counts as

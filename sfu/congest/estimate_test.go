@@ -134,7 +134,7 @@ func TestAPathThatNarrowsAndWidensIsFollowed(t *testing.T) {
 	l.run(200*time.Millisecond, func() float64 { return 2e6 })
 	l.e.EndProbe(l.now)
 	l.run(500*time.Millisecond, l.want(500e3))
-	if !l.e.ProbeResult(l.now) {
+	if found, _ := l.e.ProbeResult(l.now); !found {
 		t.Error("the probe failed")
 	}
 	if got, _ := l.e.Limited(); got < 1.6e6 {
@@ -157,7 +157,7 @@ func TestAProbeOfANarrowPathFails(t *testing.T) {
 	l.run(200*time.Millisecond, func() float64 { return 2e6 })
 	l.e.EndProbe(l.now)
 	l.run(time.Second, l.want(500e3))
-	if l.e.ProbeResult(l.now) {
+	if found, conclusive := l.e.ProbeResult(l.now); found || !conclusive {
 		t.Error("the probe found room that is not there")
 	}
 	if after, _ := l.e.Limited(); after > before+before/5 {

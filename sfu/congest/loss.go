@@ -13,6 +13,7 @@ const (
 	lossPackets = 20                     // and that many packets,
 	lossLongest = 2 * time.Second        // unless so much time has passed
 	lossMemory  = 12 * time.Second
+	lossMuch    = 0.25 // with this much lost, no more than what arrives is believed to fit
 	lossNotice  = 0.02 // less than this needs no explanation
 	lossUsual   = 0.05 // a path may lose that much at any rate before other explanations are sought
 	lossWeight  = 25   // observed packets count as no more than this many: losses come in bursts, not one by one

@@ -14,7 +14,13 @@ type probe struct {
 	firstSize   int
 	sent        time.Duration // when it ended
 	running     bool
+
+	firstSent, lastSent time.Duration
+	sentSize            int // all but the first
 }
+
+// probeReached is how much of the rate of a probe has to arrive.
+const probeReached = 0.9
 
 // StartProbe says that what is sent from now until EndProbe is meant to reach target bit/s.
 func (e *Estimator) StartProbe(target int) {
@@ -48,26 +54,33 @@ func (e *Estimator) probed(count uint64, size int, arrival time.Duration, receiv
 	p.got++
 }
 
-// ProbeResult ends a probe: whether nearly all of it came through, at its rate, so that the estimate was raised. Packets of which nothing
-// was told, because feedback got lost, count for nothing, but half must be known.
-func (e *Estimator) ProbeResult(now time.Duration) bool {
+// ProbeResult ends a probe: found says that what was sent came through, at its rate, so that the estimate was raised; conclusive is false
+// if it says nothing, because less was sent than was meant to, or too little is known of it. Packets of which nothing was told, because
+// feedback got lost, count for nothing, but half must be known.
+func (e *Estimator) ProbeResult(now time.Duration) (found, conclusive bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	p := e.probe
 	e.probe = probe{}
 	sent, told := p.to-p.from+1, p.got+p.lost
-	if !p.running || p.got < 5 || uint64(2*told) < sent || float64(p.lost) > (0.05+e.loss.noise)*float64(told) || p.last <= p.first || e.delayed > p.sent {
-		return false
+	if !p.running || told < 5 || uint64(2*told) < sent || p.lastSent <= p.firstSent {
+		return false, false
+	}
+	if float64(p.lost) > (0.05+e.loss.noise)*float64(told) || p.last <= p.first || e.delayed > p.sent {
+		return false, true
 	}
 	got := float64(8*(p.size-p.firstSize)) / (p.last - p.first).Seconds()
 	if float64(told) < 0.95*float64(sent) {
 		got *= float64(sent) / float64(told) // at most twice: see above
 	}
-	if got < 0.85*p.target {
-		return false
+	meant := float64(8*p.sentSize) / (p.lastSent - p.firstSent).Seconds()
+	if got < probeReached*min(meant, p.target) {
+		return false, true
 	}
-	e.rate = max(e.rate, min(got, p.target))
+	if e.limited {
+		e.rate = max(e.rate, min(got, p.target))
+	}
 	e.loss.reset()
 	e.before.set = false
-	return true
+	return got >= probeReached*p.target, meant >= probeReached*p.target
 }

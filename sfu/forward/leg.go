@@ -89,7 +89,7 @@ type sent struct {
 const (
 	againSpacing = 10 * time.Millisecond
 	againTries   = 8 // the last one 1.3 s after the first
-	allowanceMax = 512
+	allowanceMax = 200
 	allowanceMin = 64 // to begin with
 )
 

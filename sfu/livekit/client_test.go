@@ -90,7 +90,7 @@ var redundantSound = webrtc.RTPCodecParameters{
 	RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: "audio/red", ClockRate: 48000, Channels: 2, SDPFmtpLine: "111/111"}, PayloadType: 63,
 }
 
-func newAPI(t *testing.T, extra ...webrtc.RTPCodecParameters) *webrtc.API {
+func newAPI(t *testing.T, port uint16, extra ...webrtc.RTPCodecParameters) *webrtc.API {
 	t.Helper()
 	se := webrtc.SettingEngine{}
 	se.SetIncludeLoopbackCandidate(true)
@@ -102,6 +102,11 @@ func newAPI(t *testing.T, extra ...webrtc.RTPCodecParameters) *webrtc.API {
 	se.SetDTLSConnectContextMaker(func() (context.Context, func()) { return context.WithTimeout(context.Background(), patience) })
 	se.SetICEMaxBindingRequests(1000)
 	se.SetICETimeouts(30*time.Second, patience, 2*time.Second)
+	if port != 0 {
+		if err := se.SetEphemeralUDPPortRange(port, port); err != nil {
+			t.Fatal(err)
+		}
+	}
 	me := &webrtc.MediaEngine{}
 	if err := me.RegisterDefaultCodecs(); err != nil {
 		t.Fatal(err)
@@ -137,6 +142,7 @@ type options struct {
 	red            bool                    // offers redundant sound
 	offer          func(sdp string) string // what becomes of its offers on their way
 	claims         func(*Claims)
+	port           uint16 // of its media; 0 for any
 }
 
 // dial opens the WebSocket only.
@@ -198,9 +204,9 @@ func enter(t *testing.T, h *house, o options) (*client, *wire.JoinResponse) {
 		t: t, identity: o.identity, single: o.single, offer: o.offer, heard: make(chan *wire.SignalResponse, 1000), tracks: make(chan *webrtc.TrackRemote, 100),
 		answered: make(chan uint32, 100), closed: make(chan struct{}), wants: make(chan *wire.MediaSectionsRequirement, 100),
 	}
-	api := newAPI(t)
+	api := newAPI(t, o.port)
 	if o.red {
-		api = newAPI(t, redundantSound)
+		api = newAPI(t, o.port, redundantSound)
 	}
 	var err error
 	if c.pub, err = api.NewPeerConnection(webrtc.Configuration{}); err != nil {
