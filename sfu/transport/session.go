@@ -234,14 +234,17 @@ func (s *Session) rtp(sealed [][]byte, out *Batch) {
 	n := 0
 	for _, b := range sealed {
 		ssrc := uint32(b[8])<<24 | uint32(b[9])<<16 | uint32(b[10])<<8 | uint32(b[11])
-		if _, known := s.streams[ssrc]; !known && len(s.streams) >= maxStreams {
+		_, known := s.streams[ssrc]
+		if !known && len(s.streams) >= maxStreams {
 			continue
 		}
 		clear, err := s.in.DecryptRTP(b, b, &s.header)
 		if err != nil {
 			continue
 		}
-		s.streams[ssrc] = struct{}{}
+		if !known {
+			s.streams[ssrc] = struct{}{}
+		}
 		s.clear[n] = clear
 		n++
 	}
