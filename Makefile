@@ -60,7 +60,7 @@ test: deps build ## Run every test: Go, web and browsers, with a PostgreSQL and 
 # What `make test` runs once the databases are there.
 check: lint-go test-go test-web test-browser test-network
 
-test-go: sfu/e2e/node_modules/.package-lock.json
+test-go: sfu/e2e/node_modules/.package-lock.json ## Run the Go tests alone; what needs a PostgreSQL or a Redis is left out
 	@loadtest/retry.sh -timeout 20m ./...
 
 # Other people's clients, which the tests run unmodified: livekit-client, Element Call (AGPL-3.0, never part of the binary), Jitsi's SDK.
@@ -68,14 +68,14 @@ test-go: sfu/e2e/node_modules/.package-lock.json
 	npm --prefix $* ci --no-audit --no-fund
 	@touch $@
 
-test-web: web/app/node_modules/.package-lock.json
+test-web: web/app/node_modules/.package-lock.json ## Run the web client's unit tests
 	$(NPM) test
 
-test-browser: build web/e2e/element-call/node_modules/.package-lock.json web/e2e/jitsi/node_modules/.package-lock.json
+test-browser: build web/e2e/element-call/node_modules/.package-lock.json web/e2e/jitsi/node_modules/.package-lock.json ## Run the browser tests, and Element Call between two servers
 	$(NPM) run test:e2e
 	@TRUNKBOARD_TEST_ELEMENT_CALL=1 loadtest/retry.sh -count=1 -timeout 20m -run ElementCall ./loadtest/interop
 
-test-network: build ## One call in each of six networks; prints the selected pairs (root: it makes a network namespace)
+test-network: build ## One call in each of six networks, and a meeting through port 443 alone; prints the selected pairs (root: it makes a network namespace)
 	@for file in network meet-network; do \
 		unshare -n -- sh -c "ip link set lo up && exec node --test --test-reporter=spec web/e2e/$$file.mjs" || exit 1; \
 	done

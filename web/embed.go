@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package web serves the browser side of Trunkboard out of the binary: the client at / and the admin page at /admin/ are one
-// single-page application, meetings and the doctor pages of their own; all built by Vite from web/app into web/dist and embedded from there.
+// Package web serves the browser side of Trunkboard out of the binary: the client at / is a single-page application, meetings
+// and the doctor are pages of their own; all built by Vite from web/app into web/dist and embedded from there.
 //
 //	/assets/<name>-<hash>.js    the content never changes under its name: cached for a year
 //	any other file              asked again each time, answered 304 by its ETag

@@ -5,6 +5,7 @@
 // end-to-end encryption. "prepare" puts Element Call into servers' data folders. Prints a line of JSON for each case: {"case", "error"} or
 // {"case", "note"}. loadtest/interop starts the servers and reads them.
 import assert from 'node:assert/strict';
+import { check, failed } from './cases.mjs';
 import { Caller, elementCall, PATIENCE, SLOW_CAMERA, watchConnections } from './group.mjs';
 import { freshName, launch } from './pages.mjs';
 
@@ -14,19 +15,6 @@ if (process.argv[2] === 'prepare') {
 }
 
 const servers = process.argv.slice(2, 4);
-let failed = false;
-
-async function check(name, f) {
-  const from = Date.now();
-  try {
-    const note = await f();
-    console.log(JSON.stringify({ case: name, note: `${Date.now() - from} ms${note ? `: ${note}` : ''}` }));
-  } catch (e) {
-    failed = true;
-    console.log(JSON.stringify({ case: name, error: String(e?.stack ?? e) }));
-  }
-  return !failed;
-}
 
 const browser = await launch({ flags: [SLOW_CAMERA] });
 const people = [];

@@ -3,22 +3,10 @@
 // A person on one homeserver calls a person on the other, in the web client that both URLs serve, over their relays only; then back.
 // Prints a line of JSON for each case: {"case", "error"} or {"case", "note"}. loadtest/interop starts the servers and reads them.
 import assert from 'node:assert/strict';
+import { check, failed } from './cases.mjs';
 import { freshName, launch, mediaFlows } from './pages.mjs';
 
 const [here, there] = process.argv.slice(2);
-let failed = false;
-
-async function check(name, f) {
-  const from = Date.now();
-  try {
-    const note = await f();
-    console.log(JSON.stringify({ case: name, note: `${Date.now() - from} ms${note ? `: ${note}` : ''}` }));
-  } catch (e) {
-    failed = true;
-    console.log(JSON.stringify({ case: name, error: String(e?.stack ?? e) }));
-  }
-  return !failed;
-}
 
 const browser = await launch();
 const settings = { 'trunkboard.iceTransportPolicy': 'relay' };

@@ -1,37 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The web client against the real server, with two people in two browser windows.
 import assert from 'node:assert/strict';
-import { after, afterEach, before, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import { writeFile, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { freshName, introduce, launch, mediaFlows } from './pages.mjs';
-import { homeserver } from './server.mjs';
+import { desk } from './desk.mjs';
+import { freshName, introduce, mediaFlows } from './pages.mjs';
 
-let server;
-let browser;
-const open = [];
-
-/** A person whose window is closed after the test; what went wrong in the page fails the test. */
-async function person(options) {
-  const client = await browser.person(server.url, options);
-  open.push(client);
-  return client;
-}
-
-before(async () => {
-  server = await homeserver();
-  browser = await launch();
-});
-after(async () => {
-  await browser?.close();
-  await server?.close();
-});
-afterEach(async () => {
-  const problems = open.flatMap((c) => c.problems.map((p) => `${c.name}: ${p}`));
-  await Promise.all(open.splice(0).map((c) => c.close()));
-  assert.deepEqual(problems, []);
-});
+const person = desk();
 
 describe('accounts', () => {
   it('a session lives over a reload, and ends with sign-out', async () => {

@@ -4,33 +4,11 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, afterEach, before, it } from 'node:test';
-import { compareEmojis, freshName, introduce, launch, mediaFlows } from './pages.mjs';
-import { homeserver } from './server.mjs';
+import { it } from 'node:test';
+import { desk } from './desk.mjs';
+import { compareEmojis, freshName, introduce, mediaFlows } from './pages.mjs';
 
-let server;
-let browser;
-const open = [];
-
-async function person(options) {
-  const client = await browser.person(server.url, options);
-  open.push(client);
-  return client;
-}
-
-before(async () => {
-  server = await homeserver();
-  browser = await launch();
-});
-after(async () => {
-  await browser?.close();
-  await server?.close();
-});
-afterEach(async () => {
-  const problems = open.flatMap((c) => c.problems.map((p) => `${c.name}: ${p}`));
-  await Promise.all(open.splice(0).map((c) => c.close()));
-  assert.deepEqual(problems, []);
-});
+const person = desk();
 
 /** What the server keeps of what was said in a room: no state, and no verification, whose messages the SDK sends open (they hold public values only). */
 async function said(client, roomId) {

@@ -306,7 +306,7 @@ row('W10', async () => {
   await victim.sees('avatar done');
   await clean(victim.page);
   const sits = await meeting();
-  for (const url of [`javascript:${PWN}`, `data:text/html,<script>${PWN}</script>`, `https://x/"onerror="${PWN}`]) {
+  for (const url of [`javascript:${PWN}`, `data:text/html,<script>${PWN}</script>`, `https://x/"onerror="${PWN}`, `mxc://x/"onerror="${PWN}`, `mxc://x/../../../../evil`]) {
     const guest = await inMeeting('hostile', 'Avatar', { more: `&userInfo.avatarURL=${encodeURIComponent(JSON.stringify(url))}` });
     await guest.page.evaluate((u) => window.__meeting.setAvatar(u).catch(() => {}), url);
     await sits.page.waitForFunction(() => window.__meeting.snapshot.people.some((p) => p.name === 'Avatar'));

@@ -185,25 +185,25 @@ type held struct {
 	Session string `json:"session"`
 }
 
-func (a *API) wait(w http.ResponseWriter, r *http.Request) (any, error) {
-	c, err := a.caller(r)
-	if err != nil {
-		return nil, err
+// holder reads who shows a session, and it.
+func (a *API) holder(w http.ResponseWriter, r *http.Request) (q held, c meeting.Caller, err error) {
+	if c, err = a.caller(r); err == nil {
+		err = decode(w, r, &q)
 	}
-	var q held
-	if err := decode(w, r, &q); err != nil {
+	return q, c, err
+}
+
+func (a *API) wait(w http.ResponseWriter, r *http.Request) (any, error) {
+	q, c, err := a.holder(w, r)
+	if err != nil {
 		return nil, err
 	}
 	return a.Meetings.Wait(r.Context(), r.PathValue("name"), q.Session, c)
 }
 
 func (a *API) token(w http.ResponseWriter, r *http.Request) (any, error) {
-	c, err := a.caller(r)
+	q, c, err := a.holder(w, r)
 	if err != nil {
-		return nil, err
-	}
-	var q held
-	if err := decode(w, r, &q); err != nil {
 		return nil, err
 	}
 	return a.Meetings.Token(r.Context(), r.PathValue("name"), q.Session, c)

@@ -26,6 +26,39 @@ function Door({ icon, title, testid, children }: { icon: IconName; title: string
   );
 }
 
+interface FormProps {
+  /** Does what the door is for; the button waits until `ready`. */
+  onEnter: () => void;
+  ready?: boolean;
+  action: string;
+  actionTestid?: string;
+  /** Turns back from the door; without it there is nowhere to go. */
+  onCancel?: () => void;
+  children: ReactNode;
+}
+
+/** The question that a door asks, with its way in and its way back. */
+function DoorForm({ onEnter, ready = true, action, actionTestid, onCancel, children }: FormProps) {
+  const w = useWords();
+  const submit = (e: FormEvent) => {
+    e.preventDefault();
+    if (ready) onEnter();
+  };
+  return (
+    <form onSubmit={submit}>
+      {children}
+      <button className="button button-primary button-wide" type="submit" disabled={!ready} data-testid={actionTestid}>
+        {action}
+      </button>
+      {onCancel && (
+        <button className="button button-wide" type="button" onClick={onCancel}>
+          {w.cancel}
+        </button>
+      )}
+    </form>
+  );
+}
+
 /** Letters that cannot be taken for each other, in groups that can be said over a telephone. */
 export function suggestion(): string {
   const letters = 'abcdefghjkmnpqrstuvwxyz';
@@ -40,20 +73,12 @@ export function Start() {
   return (
     <Door icon="video" title={w.startTitle} testid="meet-start">
       <p>{w.startText}</p>
-      <form
-        onSubmit={(e) => {
-          e.preventDefault();
-          if (name.trim()) location.assign(`/meet/${encodeURIComponent(name.trim())}`);
-        }}
-      >
+      <DoorForm onEnter={() => location.assign(`/meet/${encodeURIComponent(name.trim())}`)} ready={name.trim() !== ''} action={w.startGo} actionTestid="start-go">
         <label className="field">
           {w.startName}
           <input value={name} maxLength={100} autoComplete="off" spellCheck={false} data-testid="start-name" onChange={(e) => setName(e.target.value)} />
         </label>
-        <button className="button button-primary button-wide" type="submit" disabled={!name.trim()} data-testid="start-go">
-          {w.startGo}
-        </button>
-      </form>
+      </DoorForm>
     </Door>
   );
 }
@@ -63,13 +88,9 @@ export function PasswordDoor() {
   const w = useWords();
   const problem = useMeet((s) => s.problem);
   const [password, setPassword] = useState('');
-  const submit = (e: FormEvent) => {
-    e.preventDefault();
-    if (password) void meeting.givePassword(password);
-  };
   return (
     <Door icon="lock" title={w.passwordTitle} testid="meet-password-door">
-      <form onSubmit={submit}>
+      <DoorForm onEnter={() => void meeting.givePassword(password)} ready={password !== ''} action={w.enter} actionTestid="meet-password-enter" onCancel={() => void meeting.hangUp()}>
         <label className="field">
           {w.password}
           <input type="password" value={password} autoFocus autoComplete="off" data-testid="meet-password" aria-invalid={!!problem} aria-describedby={problem ? 'meet-password-problem' : undefined} onChange={(e) => setPassword(e.target.value)} />
@@ -79,13 +100,7 @@ export function PasswordDoor() {
             </small>
           )}
         </label>
-        <button className="button button-primary button-wide" type="submit" data-testid="meet-password-enter">
-          {w.enter}
-        </button>
-        <button className="button button-wide" type="button" onClick={() => void meeting.hangUp()}>
-          {w.cancel}
-        </button>
-      </form>
+      </DoorForm>
     </Door>
   );
 }
@@ -99,23 +114,12 @@ export function KeyDoor() {
   return (
     <Door icon="key" title={w.keyTitle} testid="meet-key-door">
       <p>{w.keyText}</p>
-      <form
-        onSubmit={(e) => {
-          e.preventDefault();
-          if (key) void meeting.giveKey(key);
-        }}
-      >
+      <DoorForm onEnter={() => key && void meeting.giveKey(key)} ready={key !== undefined} action={w.enter} onCancel={() => void meeting.hangUp()}>
         <label className="field">
           {w.keyPaste}
           <input value={text} autoComplete="off" spellCheck={false} data-testid="meet-key" onChange={(e) => setText(e.target.value)} />
         </label>
-        <button className="button button-primary button-wide" type="submit" disabled={!key}>
-          {w.enter}
-        </button>
-        <button className="button button-wide" type="button" onClick={() => void meeting.hangUp()}>
-          {w.cancel}
-        </button>
-      </form>
+      </DoorForm>
     </Door>
   );
 }
