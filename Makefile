@@ -83,13 +83,13 @@ test-network: build ## One call in each of six networks, and a meeting through p
 test-race: deps ## Run the Go tests under the race detector (needs a C compiler)
 	@.ci/services.sh go test -race -timeout 40m ./...
 
-test-long: deps build ## Run the long drills as well: kill -9, power cuts, soak
+test-long: deps build web/e2e/element-call/node_modules/.package-lock.json ## Run the long drills as well: kill -9, power cuts, soak
 	@TRUNKBOARD_TEST_LONG=1 .ci/services.sh go test -timeout 120m -v -run 'Long|Drill' ./...
 
 # Where `make interop` keeps other homeservers; outside the repository.
 INTEROP ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/trunkboard/interop
 
-interop: build ## Run rooms and calls with a real Synapse, fetched into INTEROP (root), and Dendrite if TRUNKBOARD_INTEROP_DENDRITE names a folder with it
+interop: build web/e2e/element-call/node_modules/.package-lock.json ## Run rooms and calls with a real Synapse, fetched into INTEROP (root), and Dendrite if TRUNKBOARD_INTEROP_DENDRITE names a folder with it
 	@loadtest/interop/fetch.sh $(INTEROP)
 	TRUNKBOARD_INTEROP=$(INTEROP) go test -count=1 -timeout 40m -v ./loadtest/interop
 

@@ -75,6 +75,7 @@ func (c *connection) offered(d *sdp.Description, id uint32, reply func(Descripti
 	c.begun, c.asked = true, false
 	var ended, begun []*Track
 	for _, s := range c.sections {
+		letRepeat(&s.media)
 		if s.kind != "audio" && s.kind != "video" {
 			continue
 		}
@@ -123,6 +124,16 @@ func (c *connection) offered(d *sdp.Description, id uint32, reply func(Descripti
 	c.startLegs()
 	c.ask()
 	return nil
+}
+
+// letRepeat takes a client's Opus as if it had offered to send again what is lost. Browsers do both, ask and repeat, once the answer says so,
+// and livekit-client says it in answers of its own but not in offers; whoever cannot is asked in vain.
+func letRepeat(m *sdp.Media) {
+	for i := range m.Codecs {
+		if c := &m.Codecs[i]; c.Is("opus") && !slices.Contains(c.Feedback, "nack") {
+			c.Feedback = append(slices.Clip(c.Feedback), "nack")
+		}
+	}
 }
 
 // candidates are where clients reach us.
@@ -592,6 +603,9 @@ func (c *connection) place(sub *Subscription) {
 		return
 	}
 	codecs := []sdp.Codec{only(*ours, nil)}
+	if ours.Is("opus") {
+		codecs[0].Feedback = []string{"nack"}
+	}
 	if sub.track.info.Video {
 		codecs[0].Feedback = feedbackOut
 		codecs = append(codecs, sdp.Codec{Type: ours.Type + 1, Name: "rtx", Clock: ours.Clock, Format: fmt.Sprintf("apt=%d", ours.Type)})

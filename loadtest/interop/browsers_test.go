@@ -76,6 +76,15 @@ rc_delayed_event_mgmt: {per_second: 1000, burst_count: 1000}
 	browsersBetween(t, script, withWebClient(t, synapse, filepath.Join(data, "element-call")), at)
 }
 
+// TestDrillElementCallOverALineThatLosesMuch: two people in Element Call, three of ten datagrams lost in each direction. It needs an unhurried machine.
+func TestDrillElementCallOverALineThatLosesMuch(t *testing.T) {
+	if os.Getenv("TRUNKBOARD_TEST_LONG") == "" {
+		t.Skip("make test-long runs this")
+	}
+	needBrowser(t)
+	browsertest.Run(t, 10*time.Minute, []string{"TRUNKBOARD_BINARY=" + underTest.Path(t)}, "../../web/e2e/loss.mjs", "60")
+}
+
 // A call from Trunkboard to Synapse, which hands out a relay of ours and has our web client before it.
 func TestBrowsersOnTrunkboardAndSynapseCallEachOther(t *testing.T) {
 	interopFolder(t)

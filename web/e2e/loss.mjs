@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+// Usage: node loss.mjs [SECONDS]
+// Two people in Element Call, in browsers, while three of ten datagrams are lost in each direction, so that half of what nobody sends again is
+// missing at the other end. The call must stay up, and no second without sound of the other may pass: without a sample that came over
+// the network and was not made up by the browser. Runs in a network namespace of its own (root, nft). Prints a line of JSON for each
+// case, {"case", "error"} or {"case", "note"}; loadtest/interop reads them.
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { networkInterfaces, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Caller, elementCall, PATIENCE, SLOW_CAMERA, watchConnections } from './group.mjs';
+import { freshName, launch } from './pages.mjs';
+import { homeserver } from './server.mjs';
+
+const seconds = Number(process.argv[2] ?? 60);
+if (!Object.keys(networkInterfaces()).every((name) => name === 'lo')) {
+  const inside = spawnSync('unshare', ['-n', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh', process.execPath, fileURLToPath(import.meta.url), String(seconds)], { stdio: 'inherit' });
+  if (inside.error) throw inside.error;
+  process.exit(inside.status ?? 1);
+}
+
+/** Loses that many of a hundred datagrams that arrive anywhere here: those of clients to the server, and its to them. */
+function lose(percent) {
+  const rules = percent ? `table inet loss { chain in { type filter hook input priority 0; meta l4proto udp numgen random mod 100 < ${percent} counter drop; }; }` : '';
+  const done = spawnSync('nft', ['-f', '-'], { encoding: 'utf8', input: `table inet loss\ndelete table inet loss\n${rules}\n` });
+  if (done.status !== 0) throw new Error(`nft: ${done.stderr || done.error}`);
+}
+
+/** How many were lost so far. */
+function lost() {
+  const { stdout } = spawnSync('nft', ['list', 'table', 'inet', 'loss'], { encoding: 'utf8' });
+  return Number(/counter packets (\d+)/.exec(stdout)?.[1] ?? 0);
+}
+
+/** Two seconds of a voice-like hum as a WAV file: the browser's own microphone clicks, and silence in between tells nothing. */
+function hum() {
+  const rate = 48_000;
+  const n = 2 * rate;
+  const b = Buffer.alloc(44 + 2 * n);
+  b.write('RIFF', 0);
+  b.writeUInt32LE(36 + 2 * n, 4);
+  b.write('WAVEfmt ', 8);
+  b.writeUInt32LE(16, 16);
+  b.writeUInt16LE(1, 20);
+  b.writeUInt16LE(1, 22);
+  b.writeUInt32LE(rate, 24);
+  b.writeUInt32LE(2 * rate, 28);
+  b.writeUInt16LE(2, 32);
+  b.writeUInt16LE(16, 34);
+  b.write('data', 36);
+  b.writeUInt32LE(2 * n, 40);
+  for (let i = 0; i < n; i++) b.writeInt16LE(Math.round(9000 * Math.sin((2 * Math.PI * 300 * i) / rate) * (0.7 + 0.3 * Math.sin((2 * Math.PI * 3 * i) / rate))), 44 + 2 * i);
+  return b;
+}
+
+/** Looks ten times a second at what arrives, and gives the longest times without. */
+async function listen(who, ms) {
+  const frame = await who.inside();
+  return frame.evaluate(async (lasts) => {
+    const looks = [];
+    const end = performance.now() + lasts;
+    while (performance.now() < end) {
+      const now = { at: performance.now(), packets: 0, lost: 0, total: 0, made: 0, frames: 0 };
+      for (const pc of window.__connections ?? []) {
+        if (pc.connectionState === 'closed') continue;
+        (await pc.getStats()).forEach((s) => {
+          if (s.type !== 'inbound-rtp') return;
+          if (s.kind === 'video') now.frames += s.framesDecoded ?? 0;
+          if (s.kind !== 'audio') return;
+          now.packets += s.packetsReceived ?? 0;
+          now.lost += s.packetsLost ?? 0;
+          now.total += s.totalSamplesReceived ?? 0;
+          now.made += s.concealedSamples ?? 0;
+        });
+      }
+      looks.push(now);
+      await new Promise((go) => setTimeout(go, 100));
+    }
+    // A look with nothing new lengthens a gap. Sound: samples were played and all of them were made up. A browser that got no time
+    // itself plays nothing, which is not the network's doing.
+    const gap = (grew, step) => {
+      let longest = 0;
+      let open = 0;
+      for (let i = 1; i < looks.length; i++) {
+        open = grew(looks[i], looks[i - 1]) ? 0 : open + step(looks[i], looks[i - 1]);
+        longest = Math.max(longest, open);
+      }
+      return Math.round(longest);
+    };
+    const [first, last] = [looks[0], looks.at(-1)];
+    return {
+      silence: gap((a, b) => a.total - a.made > b.total - b.made, (a, b) => (a.total - b.total) / 48),
+      packets: gap((a, b) => a.packets > b.packets, (a, b) => a.at - b.at),
+      pictures: gap((a, b) => a.frames > b.frames, (a, b) => a.at - b.at),
+      lost: Math.round((100 * (last.lost - first.lost)) / (last.lost - first.lost + last.packets - first.packets)),
+      made: Math.round((100 * (last.made - first.made)) / (last.total - first.total)),
+      frames: last.frames - first.frames,
+      heard: Math.round((last.total - first.total) / 48),
+    };
+  }, ms);
+}
+
+let failed = false;
+async function check(name, f) {
+  if (failed) return;
+  try {
+    console.log(JSON.stringify({ case: name, note: JSON.stringify(await f()) ?? '' }));
+  } catch (e) {
+    failed = true;
+    console.log(JSON.stringify({ case: name, error: String(e?.stack ?? e) }));
+  }
+}
+
+const home = await mkdtemp(join(tmpdir(), 'trunkboard-loss-'));
+await writeFile(join(home, 'hum.wav'), hum());
+const server = await homeserver({}, elementCall('compatibility'));
+const browsers = await Promise.all([0, 1].map(() => launch({ flags: [SLOW_CAMERA, `--use-file-for-fake-audio-capture=${join(home, 'hum.wav')}`] })));
+try {
+  const [ann, ben] = await Promise.all(
+    ['ann', 'ben'].map(async (stem, i) => {
+      const client = await browsers[i].person(server.url, { context: { viewport: { width: 1000, height: 700 } } });
+      await client.page.context().addInitScript(watchConnections);
+      client.page.setDefaultTimeout(PATIENCE);
+      await client.signUp(freshName(stem));
+      return new Caller(client);
+    }),
+  );
+  const both = (f) => Promise.all([ann, ben].map(f));
+  await check('a call without losses', async () => {
+    const roomId = await ann.page.evaluate(async (invite) => {
+      const { client } = window.__trunkboard;
+      const { room_id: id } = await client.createRoom({
+        preset: 'private_chat',
+        name: 'Planning',
+        invite,
+        initial_state: [{ type: 'm.room.encryption', state_key: '', content: { algorithm: 'm.megolm.v1.aes-sha2' } }],
+      });
+      return id;
+    }, [await ben.client.userId()]);
+    await ben.client.acceptInvite(roomId);
+    await ann.client.openRoom(roomId);
+    await ann.join();
+    await ben.join();
+    await both((p) => p.sees(1));
+    return both((p) => listen(p, 5000));
+  });
+  await check(`three of ten datagrams lost in each direction, for ${seconds} s`, async () => {
+    lose(30);
+    const found = await both((p) => listen(p, seconds * 1000));
+    assert.ok(lost() > 20 * seconds, `only ${lost()} datagrams were lost`);
+    for (const f of found) {
+      // Half would be missing if nobody sent it again.
+      assert.ok(f.lost <= 20, `${f.lost} of 100 packets of sound are missing: ${JSON.stringify(found)}`);
+      assert.ok(f.silence <= 1000, `${f.silence} ms without sound: ${JSON.stringify(found)}`);
+    }
+    await both((p) => p.tiles(2));
+    await both((p) => p.sees(1));
+    return found;
+  });
+  await check('somebody joins over such a line', async () => {
+    await ben.leave();
+    await ann.tiles(1);
+    const began = Date.now();
+    await ben.join();
+    await both((p) => p.sees(1));
+    return `pictures and sound both ways ${Date.now() - began} ms after the click`;
+  });
+  await check('the line is good again', async () => {
+    lose(0);
+    await both((p) => p.sees(1));
+    return both((p) => listen(p, 5000));
+  });
+} finally {
+  await Promise.all(browsers.map((b) => b.close()));
+  await server.close();
+  await rm(home, { recursive: true, force: true });
+}
+process.exit(failed ? 1 : 0);
