@@ -53,10 +53,11 @@ func TestNothingIsAllocatedPerPacketOnItsWayOut(t *testing.T) {
 			tr.pacing.release(out, tr.Now())
 			out.Flush()
 		}
-		for range 500 {
-			send()
-		} // until the queues are as long as they get
-		if n := testing.AllocsPerRun(50, send); n != 0 {
+		n := 1.0
+		for tries := 0; n != 0 && tries < 40; tries++ { // until the queues are as long as they get, which takes time where sending is slow
+			n = testing.AllocsPerRun(50, send)
+		}
+		if n != 0 {
 			t.Errorf("%v allocations for a packet to %d subscribers, paced at %d bit/s", n, len(peers), paced)
 		}
 	}
