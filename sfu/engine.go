@@ -171,7 +171,7 @@ func (e *Engine) forget(r *Room) {
 // Periods of the engine's work.
 const (
 	period        = 50 * time.Millisecond  // a look while there are pictures or lost packets
-	calmPeriod    = 400 * time.Millisecond // while there are only sounds that arrive whole, if no packet comes: see Transport.OnAwake
+	calmPeriod    = time.Second            // while there are only sounds that arrive whole, if no packet comes: see Transport.OnAwake
 	sourcePeriod  = 100 * time.Millisecond // layers, key frames, transport-wide feedback
 	speakerPeriod = 400 * time.Millisecond
 	qualityPeriod = 5 * time.Second
@@ -210,7 +210,7 @@ func (e *Engine) run(ctx context.Context) {
 			}
 		})
 		e.cfg.Transport.Calm(next >= calmPeriod)
-		if next != every || next == calmPeriod {
+		if next != every { // not else: a timer that is put off wakes the process all the same
 			every = next
 			t.Reset(every)
 		}
