@@ -14,8 +14,7 @@ import (
 // Run tells clients of presence until ctx ends, and clears away what nobody uses.
 func (s *Service) Run(ctx context.Context) error {
 	sweep := make(chan struct{}, 1)
-	var again func()
-	again = func() {
+	again := func() {
 		select {
 		case sweep <- struct{}{}:
 		default:
