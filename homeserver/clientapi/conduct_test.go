@@ -175,3 +175,56 @@ func TestStateAfterHasTheMembersOfTheTimelineWhenTheyAreLoadedLazily(t *testing.
 		}
 	})
 }
+
+// MSC3391: whoever was told of a piece hears of its end, and nobody else of it at all.
+func TestDeletedAccountDataIsGone(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, st *storage.Store) {
+		h := newWhole(t, st)
+		alice, _ := h.register("alice")
+		mallory, _ := h.register("mallory")
+		room := h.do("POST", "/v3/createRoom", alice, `{}`).ok().str("room_id")
+		contents := func(answer map[string]any, path ...string) (out []any) {
+			list, _ := dig(answer, append(path, "account_data", "events")...).([]any)
+			for _, x := range list {
+				if e, _ := x.(map[string]any); e["type"] == "org.example" {
+					out = append(out, e["content"])
+				}
+			}
+			return out
+		}
+		for _, where := range []string{"", "/rooms/" + url.PathEscape(room)} {
+			var path []string
+			if where != "" {
+				path = []string{"rooms", "join", room}
+			}
+			at := "/user/@alice:test" + where + "/account_data/org.example"
+			for _, way := range []string{"DELETE", "PUT"} {
+				remove := func(token string) answer {
+					if way == "PUT" {
+						return h.do("PUT", "/v3"+at, token, ` { } `)
+					}
+					return h.do("DELETE", "/unstable/org.matrix.msc3391"+at, token, nil)
+				}
+				remove(alice).ok() // there is none: nothing happens
+				h.do("PUT", "/v3"+at, alice, `{"a":1}`).ok()
+				remove(mallory).refused(403, "M_FORBIDDEN")
+				h.do("GET", "/v3"+at, alice, nil).ok()
+				since := h.do("GET", "/v3/sync", alice, nil).ok().str("next_batch")
+				remove(alice).ok()
+				h.do("GET", "/v3"+at, alice, nil).refused(404, "M_NOT_FOUND")
+				then := h.do("GET", "/v3/sync?since="+url.QueryEscape(since), alice, nil).ok()
+				if got := contents(then.m, path...); len(got) != 1 || len(got[0].(map[string]any)) != 0 {
+					t.Errorf("%s%s: who knew it is told %v", way, where, got)
+				}
+				if got := contents(h.do("GET", "/v3/sync", alice, nil).ok().m, path...); len(got) != 0 {
+					t.Errorf("%s%s: who comes now is told %v", way, where, got)
+				}
+				remove(alice).ok() // and once more: nothing happens
+				if got := contents(h.do("GET", "/v3/sync?since="+url.QueryEscape(then.str("next_batch")), alice, nil).ok().m, path...); len(got) != 0 {
+					t.Errorf("%s%s: told again: %v", way, where, got)
+				}
+			}
+		}
+		h.do("DELETE", "/unstable/org.matrix.msc3391/user/@alice:test/account_data/m.push_rules", alice, nil).refused(405, "M_BAD_JSON")
+	})
+}

@@ -3,6 +3,7 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -14,6 +15,12 @@ type AccountData struct {
 	Content              []byte // JSON object
 	Pos                  int64  // stream position of the last change
 }
+
+// deletedData is the content of what was deleted. The row stays, so that clients which were told of it hear of its end (MSC3391).
+var deletedData = []byte("{}")
+
+// Deleted says that the piece is there only to tell that it is gone.
+func (d AccountData) Deleted() bool { return bytes.Equal(d.Content, deletedData) }
 
 // AccountData reads one piece; ErrNotFound.
 func (s *Store) AccountData(ctx context.Context, userID, roomID, typ string) (AccountData, error) {
@@ -30,7 +37,7 @@ func (tx *Tx) AccountData(userID, roomID, typ string) (AccountData, error) {
 }
 
 // AccountDataSince lists what changed after position from and up to position to, global and of rooms, in the order of the changes.
-// With from 0 it is everything there is.
+// With from 0 it is everything there is; otherwise what was deleted is among it, as {}.
 func (s *Store) AccountDataSince(ctx context.Context, userID string, from, to int64) ([]AccountData, error) {
 	var out []AccountData
 	err := s.rows(ctx, func(r *sql.Rows) error {
@@ -38,7 +45,9 @@ func (s *Store) AccountDataSince(ctx context.Context, userID string, from, to in
 		if err := r.Scan(&d.RoomID, &d.Type, &d.Content, &d.Pos); err != nil {
 			return err
 		}
-		out = append(out, d)
+		if from > 0 || !d.Deleted() {
+			out = append(out, d)
+		}
 		return nil
 	}, `SELECT room_id, type, content, stream_pos FROM account_data WHERE user_id = $1 AND stream_pos > $2 AND stream_pos <= $3 ORDER BY stream_pos`, userID, from, to)
 	return out, err
@@ -50,28 +59,33 @@ func (tx *Tx) DeleteAccountData(userID, roomID, typ string) error {
 	return err
 }
 
+// TrimDeletedAccountData forgets all but the newest deletions of a user: what a client that was away for long then still shows.
+func (tx *Tx) TrimDeletedAccountData(userID string, keep int) error {
+	_, err := tx.Exec(`DELETE FROM account_data WHERE user_id = $1 AND content = $2
+		AND stream_pos < (SELECT COALESCE(MIN(stream_pos), 0) FROM (SELECT stream_pos FROM account_data WHERE user_id = $1 AND content = $2 ORDER BY stream_pos DESC LIMIT $3) AS newest)`, userID, deletedData, keep)
+	return err
+}
+
 // PutAccountData stores a piece of account data at d.Pos, which is a position just taken, and tells the observer; Note.Value is d.
-// fresh says that there was none of that room and type. Whoever changes what is there takes the position before he reads it: that
-// keeps other nodes from changing it in between.
-func (tx *Tx) PutAccountData(d AccountData) (fresh bool, err error) {
+// Whoever changes what is there takes the position before he reads it: that keeps other nodes from changing it in between.
+func (tx *Tx) PutAccountData(d AccountData) error {
 	n, err := tx.Exec(`UPDATE account_data SET content = $4, stream_pos = $5 WHERE user_id = $1 AND room_id = $2 AND type = $3`, d.UserID, d.RoomID, d.Type, d.Content, d.Pos)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if n == 0 {
-		fresh = true
 		if _, err := tx.Exec(`INSERT INTO account_data (user_id, room_id, type, content, stream_pos) VALUES ($1, $2, $3, $4, $5)`, d.UserID, d.RoomID, d.Type, d.Content, d.Pos); err != nil {
-			return false, err
+			return err
 		}
 	}
 	tx.Note(Note{Pos: d.Pos, Kind: NoteAccountData, User: d.UserID, Room: d.RoomID, Value: d})
-	return fresh, nil
+	return nil
 }
 
-// CountAccountData is how many pieces a user has.
+// CountAccountData is how many pieces a user has, without those that were deleted.
 func (tx *Tx) CountAccountData(userID string) (int64, error) {
 	var n int64
-	err := tx.Row([]any{&n}, `SELECT COUNT(*) FROM account_data WHERE user_id = $1`, userID)
+	err := tx.Row([]any{&n}, `SELECT COUNT(*) FROM account_data WHERE user_id = $1 AND content <> $2`, userID, deletedData)
 	return n, err
 }
 
