@@ -37,6 +37,9 @@ func (a *API) routesAccounts() {
 	for _, v := range event.Versions() {
 		available[string(v)] = "stable"
 	}
+	for _, v := range event.Unstable() {
+		available[string(v)] = "unstable"
+	}
 	newest := event.DefaultVersion
 	if a.Rooms != nil {
 		newest = a.Rooms.DefaultVersion()

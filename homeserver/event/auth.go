@@ -155,7 +155,16 @@ func Authorise(e *Event, state State) error {
 		return nil
 	}
 	if e.stateKey != nil && len(*e.stateKey) > 0 && (*e.stateKey)[0] == '@' && *e.stateKey != e.sender {
-		return refuse("this piece of state belongs to %s", *e.stateKey)
+		if !e.version.OwnedState() {
+			return refuse("this piece of state belongs to %s", *e.stateKey)
+		}
+		owner, err := StateOwner(*e.stateKey)
+		if err != nil {
+			return refuse("this piece of state belongs to nobody")
+		}
+		if owner != e.sender && level <= a.power.User(owner) {
+			return refuse("this piece of state belongs to %s", owner)
+		}
 	}
 	if e.typ == "m.room.power_levels" {
 		return a.powerLevels(level)

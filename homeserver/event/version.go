@@ -4,6 +4,7 @@ package event
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/trunkboard/trunkboard/signalling"
 )
@@ -25,6 +26,15 @@ func Versions() []Version {
 	return out
 }
 
+// The versions of MSC3757, 10 and 11 with state that belongs to users.
+const (
+	ownedState10 Version = "org.matrix.msc3757.10"
+	ownedState11 Version = "org.matrix.msc3757.11"
+)
+
+// Unstable lists the versions that are served and in no release of the spec.
+func Unstable() []Version { return []Version{ownedState10, ownedState11} }
+
 // number is v as a number; what versions differ in grew with it. Error: 400 M_UNSUPPORTED_ROOM_VERSION.
 //
 //	3  event ids are hashes            6  strict canonical JSON, no special aliases, notification levels checked
@@ -44,6 +54,10 @@ func (v Version) n() int {
 		return int(v[0] - '0')
 	case "10", "11", "12":
 		return 10 + int(v[1]-'0')
+	case ownedState10:
+		return 10
+	case ownedState11:
+		return 11
 	}
 	return 0
 }
@@ -68,3 +82,25 @@ func (v Version) Restricted() bool { return v.n() >= 8 }
 
 // Knocking says whether knocking exists (v7 and later).
 func (v Version) Knocking() bool { return v.n() >= 7 }
+
+// OwnedState says that a state key which is a user's id, or begins with it and an underscore, belongs to that user and to those with more
+// power (MSC3757). In other versions one that begins with @ is its user's alone, and there is one of it.
+func (v Version) OwnedState() bool { return v == ownedState10 || v == ownedState11 }
+
+// StateOwner is whose a state key is where OwnedState holds, "" where it is nobody's. Errors: M_BAD_JSON for one that begins with @ and
+// names nobody.
+func StateOwner(key string) (user string, err error) {
+	if key == "" || key[0] != '@' {
+		return "", nil
+	}
+	user = key
+	if colon := strings.IndexByte(key, ':'); colon >= 0 {
+		if end := strings.IndexByte(key[colon:], '_'); end >= 0 {
+			user = key[:colon+end]
+		}
+	}
+	if _, _, err := UserID(user); err != nil {
+		return "", signalling.BadJSON("a state_key that begins with @ is a user's id, or begins with one and an underscore")
+	}
+	return user, nil
+}

@@ -145,7 +145,7 @@ func cutServer(id string) (local, server string, ok bool) {
 func (s *Service) template(ctx context.Context, server string, in Entrance, membership string) (*event.Event, error) {
 	q := url.Values{}
 	if membership != "leave" {
-		for _, v := range event.Versions() {
+		for _, v := range slices.Concat(event.Versions(), event.Unstable()) {
 			q.Add("ver", string(v))
 		}
 	}

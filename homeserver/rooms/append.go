@@ -227,6 +227,11 @@ func (r *Room) drafted(ctx context.Context, head *Head, d Draft, p *planned) (e 
 			return nil, cur.ID(), nil
 		}
 	}
+	if d.StateKey != nil && r.Version.OwnedState() {
+		if _, err := event.StateOwner(*d.StateKey); err != nil {
+			return nil, "", err
+		}
+	}
 	prev, depth := tips(head)
 	ts := d.TS
 	if ts.IsZero() {
