@@ -172,8 +172,13 @@ func (j *joinedRoom) write(counts bool) error {
 	if j.fresh || j.moved {
 		b = a.summary(b, j.room, j.head)
 	}
-	if j.fresh && j.ephemeral == nil { // clients look for the section of a room that they are told of for the first time
-		j.ephemeral = []byte{}
+	if j.fresh { // clients look for the sections of a room that they are told of for the first time
+		if j.ephemeral == nil {
+			j.ephemeral = []byte{}
+		}
+		if j.account == nil {
+			j.account = []byte{}
+		}
 	}
 	if j.ephemeral != nil {
 		b = appendEvents(b, "ephemeral", j.ephemeral)
