@@ -13,7 +13,13 @@ import { wordsFor } from './words.ts';
 import '@fontsource-variable/inter/wght.css';
 import '../styles/tokens.css';
 import '../styles/base.css';
-import '../styles/meet.css';
+// In this order: what comes later counts where both say something.
+import '../styles/meet/page.css';
+import '../styles/meet/stage.css';
+import '../styles/meet/bar.css';
+import '../styles/meet/panels.css';
+import '../styles/meet/dialogs.css';
+import '../styles/meet/phone.css';
 
 const loadMedia = () => import('./media.ts');
 
