@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -83,7 +82,7 @@ func (a *App) openSFU() error {
 	engine := sfu.New(sfu.Config{Transport: t, Watcher: g, Journal: journal, Log: log})
 	a.meters.registry.MustRegister(calling{engine, t})
 	server := livekit.New(livekit.Config{
-		Engine: engine, Keys: keys, AutoCreate: c.AutoCreate, Version: livekitVersion(), Log: log, ICEServers: a.sfuICEServers, Admit: g.admit,
+		Engine: engine, Keys: keys, AutoCreate: c.AutoCreate, Log: log, ICEServers: a.sfuICEServers, Admit: g.admit,
 	})
 	handler := server.Handler()
 	a.conference = &conference{transport: t, engine: engine, server: server, handler: handler, keys: keys, gate: g}
@@ -112,15 +111,6 @@ func (a *App) sfuICEServers(identity string) []livekit.ICEServer {
 	}
 	s := a.relay.Issue(identity, "")
 	return []livekit.ICEServer{{URLs: s.URIs, Username: s.Username, Credential: s.Credential}}
-}
-
-// livekitVersion is told to clients as the server's version; they want three numbers.
-func livekitVersion() string {
-	if b, ok := debug.ReadBuildInfo(); ok && strings.HasPrefix(b.Main.Version, "v") {
-		v, _, _ := strings.Cut(strings.TrimPrefix(b.Main.Version, "v"), "-")
-		return v
-	}
-	return "1.0.0"
 }
 
 // mediaAddress reads a setting that checkListen has passed; no host stands for every address.

@@ -147,6 +147,13 @@ for (const single of [true, false]) {
       await heard(b, 'data', (e) => e.text === text && e.from === 'alice');
     }
   });
+  await check(`${name}: methods and streams of text`, async () => {
+    const answer = await a.page.evaluate(() => window.room.localParticipant.performRpc({ destinationIdentity: 'bob', method: 'reverse', payload: 'olleh', responseTimeout: 60_000 }));
+    if (answer !== 'hello for alice') throw new Error(`bob answers ${answer}`);
+    const long = 'a long text '.repeat(5000); // several chunks
+    await a.page.evaluate((t) => window.room.localParticipant.sendText(t, { topic: 'chat', destinationIdentities: ['bob'] }), long);
+    await heard(b, 'text', (e) => e.text === long && e.from === 'alice');
+  });
   await check(`${name}: unsubscribe and subscribe`, async () => {
     await forget(b);
     await b.page.evaluate(() => window.subscribe('alice', 'camera', false));

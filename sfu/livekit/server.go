@@ -37,6 +37,9 @@ type ICEServer struct {
 	Username, Credential string
 }
 
+// spoken is the version of LiveKit whose protocol the server speaks. Clients refuse to call methods of others below 1.8.0.
+const spoken = "1.13.5"
+
 // Config of a Server.
 type Config struct {
 	Engine *sfu.Engine
@@ -48,7 +51,7 @@ type Config struct {
 	Admit func(ctx context.Context, c *Claims) (create bool, err error)
 	// ICEServers gives the servers for a participant; may be nil.
 	ICEServers func(identity string) []ICEServer
-	// Version is told to clients; it must not be empty. Region may be.
+	// Version is told to clients, who conclude from it what LiveKit's server of that version could; default the one that is spoken here.
 	Version, Region string
 	// PingEvery and PingTimeout are told to clients; defaults 5 and 15 s. A client that is not heard for twice PingTimeout is cut off.
 	PingEvery, PingTimeout time.Duration
@@ -84,7 +87,7 @@ func New(cfg Config) *Server {
 		cfg.ResumeWithin = 15 * time.Second
 	}
 	if cfg.Version == "" {
-		cfg.Version = "1.0.0"
+		cfg.Version = spoken
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
