@@ -76,6 +76,9 @@ type Permitted struct {
 // Subscribed says that a track flows to the participant for the first time.
 type Subscribed struct{ SID string }
 
+// Refused says that a track cannot be sent to the participant: its client knows no codec that the track comes in.
+type Refused struct{ SID string }
+
 // Gone says that the participant is out of the room; it is the last event.
 type Gone struct{ Reason Reason }
 
@@ -92,6 +95,7 @@ func (RoomChanged) event() {}
 func (Silenced) event()    {}
 func (Permitted) event()   {}
 func (Subscribed) event()  {}
+func (Refused) event()     {}
 func (Gone) event()        {}
 
 // Reason is why a participant is gone.

@@ -316,13 +316,18 @@ func (c *connection) describe(m *sdp.Media, s *section) {
 // assign gives waiting subscriptions the sections that the client receives on and that are free.
 func (c *connection) assign() {
 	for _, sub := range c.waiting() {
+		tried := false
 		for _, s := range c.sections {
 			if s.kind != sub.track.kind() || s.up != nil || s.down != nil || s.retiring || s.media.Sends() || !s.media.Receives() {
 				continue
 			}
+			tried = true
 			if c.bindDown(s, sub) {
 				break
 			}
+		}
+		if tried && sub.section == nil {
+			c.p.refuse(sub) // every other section would have the same codecs
 		}
 	}
 }
@@ -600,6 +605,7 @@ var offered = []sdp.Extension{{ID: 3, URI: uriTransport}, {ID: 4, URI: uriDepend
 func (c *connection) place(sub *Subscription) {
 	ours := c.payload(sub.track.codec)
 	if ours == nil {
+		c.p.refuse(sub)
 		return
 	}
 	codecs := []sdp.Codec{only(*ours, nil)}
@@ -609,8 +615,11 @@ func (c *connection) place(sub *Subscription) {
 	if sub.track.info.Video {
 		codecs[0].Feedback = feedbackOut
 		codecs = append(codecs, sdp.Codec{Type: ours.Type + 1, Name: "rtx", Clock: ours.Clock, Format: fmt.Sprintf("apt=%d", ours.Type)})
-	} else if sub.track.mayBeRedundant() {
-		codecs = slices.Insert(codecs, 0, redundantOffer(ours))
+	} else {
+		codecs[0].Feedback, codecs[0].Format = []string{"nack"}, sub.track.stereo(codecs[0].Format)
+		if sub.track.mayBeRedundant() {
+			codecs = slices.Insert(codecs, 0, redundantOffer(ours))
+		}
 	}
 	for _, s := range c.sections {
 		if s.kind == sub.track.kind() && s.down == nil && !s.retiring {
@@ -650,17 +659,21 @@ func (c *connection) answered(d *sdp.Description, id uint32) error {
 	}
 	c.outstanding = 0
 	data := false
+	var refused []*Subscription
 	for i, s := range c.sections {
 		s.retiring = false
 		data = data || s.kind == "application" && !s.media.Rejected
-		if s.down != nil && s.media.Receives() {
-			c.bindDown(s, s.down)
+		if s.down != nil && (!s.media.Receives() || !c.bindDown(s, s.down)) {
+			refused = append(refused, s.down)
 		}
 		s.media.Codecs = before[i].Codecs // what we offer stays what it was
 	}
 	c.session.Peer(d.User, d.Password)
 	c.session.Start(d.Fingerprint, data, transport.Reliable, transport.Lossy)
 	c.startLegs()
+	for _, sub := range refused {
+		c.p.refuse(sub)
+	}
 	if c.dirty {
 		c.offer()
 	}

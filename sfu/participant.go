@@ -311,6 +311,19 @@ func (p *Participant) Mute(sid string, muted bool) error {
 	return nil
 }
 
+// Describe changes what the participant says of one of its tracks, of that kind; change must not touch the number, the kind or the source.
+func (p *Participant) Describe(sid string, video bool, change func(*TrackInfo)) error {
+	p.room.mu.Lock()
+	defer p.room.mu.Unlock()
+	t := p.tracks[sid]
+	if t == nil || t.info.Video != video {
+		return ErrNoTrack
+	}
+	change(&t.info)
+	p.changed()
+	return nil
+}
+
 // Subscribe asks for a track, or gives it up.
 func (p *Participant) Subscribe(sid string, on bool) error {
 	p.room.mu.Lock()
@@ -384,6 +397,12 @@ func (p *Participant) unsubscribe(t *Track) {
 	t.source.Remove(s.leg)
 	p.receiving.remove(s)
 	t.dynacast()
+}
+
+// refuse ends a subscription that no codec was found for. The client may ask for the track again.
+func (p *Participant) refuse(s *Subscription) {
+	p.unsubscribe(s.track)
+	p.observer.Tell(Refused{s.track.info.SID})
 }
 
 // Broadcast sends a data message to the others, or to those of them who are named.

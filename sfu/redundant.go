@@ -56,3 +56,21 @@ func redundantOffer(opus *sdp.Codec) sdp.Codec {
 // mayBeRedundant reports whether the track's sound may be made redundant and plain again: never where it is encrypted, because the
 // encryption covers all of a packet.
 func (t *Track) mayBeRedundant() bool { return t.info.Redundant && t.codec.Is("opus") }
+
+// stereo gives the parameters under which the sound is offered: that it is stereo must be said, or receivers play one channel (RFC 7587
+// section 6.1). What the publisher would like to receive itself is not passed on.
+func (t *Track) stereo(format string) string {
+	if !t.codec.Is("opus") {
+		return format
+	}
+	var f []string
+	for p := range strings.SplitSeq(format, ";") {
+		if k, _, _ := strings.Cut(strings.TrimSpace(p), "="); k != "" && k != "stereo" && k != "sprop-stereo" && k != "maxaveragebitrate" && k != "usedtx" {
+			f = append(f, strings.TrimSpace(p))
+		}
+	}
+	if slices.Contains(strings.Split(t.info.Format, ";"), "stereo=1") {
+		f = append(f, "sprop-stereo=1")
+	}
+	return strings.Join(f, ";")
+}

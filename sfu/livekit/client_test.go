@@ -122,6 +122,25 @@ func newAPI(t *testing.T, port uint16, extra ...webrtc.RTPCodecParameters) *webr
 	return webrtc.NewAPI(webrtc.WithSettingEngine(se), webrtc.WithMediaEngine(me))
 }
 
+// apiWith has one codec of pictures only.
+func apiWith(t *testing.T, mime string) *webrtc.API {
+	t.Helper()
+	se := webrtc.SettingEngine{}
+	se.SetIncludeLoopbackCandidate(true)
+	se.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	se.SetInterfaceFilter(func(name string) bool { return name == "lo" })
+	me := &webrtc.MediaEngine{}
+	for _, err := range []error{
+		me.RegisterCodec(webrtc.RTPCodecParameters{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2}, PayloadType: 111}, webrtc.RTPCodecTypeAudio),
+		me.RegisterCodec(webrtc.RTPCodecParameters{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: mime, ClockRate: 90000}, PayloadType: 120}, webrtc.RTPCodecTypeVideo),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return webrtc.NewAPI(webrtc.WithSettingEngine(se), webrtc.WithMediaEngine(me))
+}
+
 func wait[T any](t *testing.T, c <-chan T, what string) T {
 	t.Helper()
 	select {
@@ -140,6 +159,7 @@ type options struct {
 	resume         string                  // SID to resume
 	mayPause       bool                    // pictures that do not fit may stop
 	red            bool                    // offers redundant sound
+	only           string                  // the one codec of pictures that it takes, "video/H264" say
 	offer          func(sdp string) string // what becomes of its offers on their way
 	claims         func(*Claims)
 	port           uint16 // of its media; 0 for any
@@ -205,8 +225,11 @@ func enter(t *testing.T, h *house, o options) (*client, *wire.JoinResponse) {
 		answered: make(chan uint32, 100), closed: make(chan struct{}), wants: make(chan *wire.MediaSectionsRequirement, 100),
 	}
 	api := newAPI(t, o.port)
-	if o.red {
+	switch {
+	case o.red:
 		api = newAPI(t, o.port, redundantSound)
+	case o.only != "":
+		api = apiWith(t, o.only)
 	}
 	var err error
 	if c.pub, err = api.NewPeerConnection(webrtc.Configuration{}); err != nil {

@@ -210,6 +210,10 @@ func (s *session) convert(e sfu.Event) *wire.SignalResponse {
 		}}
 	case sfu.Subscribed:
 		return &wire.SignalResponse{Message: &wire.SignalResponse_TrackSubscribed{TrackSubscribed: &wire.TrackSubscribed{TrackSid: e.SID}}}
+	case sfu.Refused:
+		return &wire.SignalResponse{Message: &wire.SignalResponse_SubscriptionResponse{SubscriptionResponse: &wire.SubscriptionResponse{
+			TrackSid: e.SID, Err: wire.SubscriptionError_SE_CODEC_UNSUPPORTED,
+		}}}
 	case sfu.Gone:
 		action := wire.LeaveRequest_DISCONNECT
 		if e.Reason == sfu.Failed || e.Reason == sfu.TimedOut || e.Reason == sfu.Shutdown {

@@ -4,11 +4,13 @@ package livekit
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/trunkboard/trunkboard/sfu"
 	"github.com/trunkboard/trunkboard/sfu/livekit/wire"
+	"google.golang.org/protobuf/proto"
 )
 
 // Limits of what a participant says of itself and its tracks.
@@ -39,6 +41,10 @@ func (s *session) handle(m *wire.SignalRequest) bool {
 		s.settings(m.TrackSetting)
 	case *wire.SignalRequest_SubscriptionPermission:
 		s.audience(m.SubscriptionPermission)
+	case *wire.SignalRequest_UpdateAudioTrack:
+		s.updateAudio(m.UpdateAudioTrack)
+	case *wire.SignalRequest_UpdateVideoTrack:
+		s.updateVideo(m.UpdateVideoTrack)
 	case *wire.SignalRequest_Leave:
 		s.p.Leave(sfu.Left)
 		return false
@@ -182,6 +188,43 @@ func (s *session) settings(u *wire.UpdateTrackSettings) {
 			Layer:    int(u.GetQuality()), Width: u.GetWidth(), Height: u.GetHeight(), FPS: u.GetFps(),
 		})
 	}
+}
+
+// maxFeatures bounds what a sound is said to be.
+const maxFeatures = 16
+
+// updateAudio takes what its publisher says of a sound now.
+func (s *session) updateAudio(u *wire.UpdateLocalAudioTrack) {
+	err := s.p.Describe(u.GetTrackSid(), false, func(i *sfu.TrackInfo) {
+		if d, ok := i.Detail.(*wire.AddTrackRequest); ok {
+			d = proto.Clone(d).(*wire.AddTrackRequest) // others may be reading it
+			d.AudioFeatures = u.GetFeatures()[:min(len(u.GetFeatures()), maxFeatures)]
+			d.Stereo = slices.Contains(d.AudioFeatures, wire.AudioTrackFeature_TF_STEREO)
+			d.DisableDtx = slices.Contains(d.AudioFeatures, wire.AudioTrackFeature_TF_NO_DTX)
+			i.Detail = d
+		}
+	})
+	if err != nil {
+		s.answer(&wire.RequestResponse{Reason: wire.RequestResponse_NOT_FOUND, Request: &wire.RequestResponse_UpdateAudioTrack{UpdateAudioTrack: u}})
+	}
+}
+
+// updateVideo takes how large a picture is now.
+func (s *session) updateVideo(u *wire.UpdateLocalVideoTrack) {
+	err := s.p.Describe(u.GetTrackSid(), true, func(i *sfu.TrackInfo) {
+		if d, ok := i.Detail.(*wire.AddTrackRequest); ok {
+			d = proto.Clone(d).(*wire.AddTrackRequest)
+			d.Width, d.Height = u.GetWidth(), u.GetHeight()
+			i.Detail = d
+		}
+	})
+	if err != nil {
+		s.answer(&wire.RequestResponse{Reason: wire.RequestResponse_NOT_FOUND, Request: &wire.RequestResponse_UpdateVideoTrack{UpdateVideoTrack: u}})
+	}
+}
+
+func (s *session) answer(r *wire.RequestResponse) {
+	s.send(&wire.SignalResponse{Message: &wire.SignalResponse_RequestResponse{RequestResponse: r}})
 }
 
 func (s *session) updateMetadata(u *wire.UpdateParticipantMetadata) {
