@@ -108,7 +108,7 @@ func (p *Participant) adapt() {
 	if next := congest.Next(demands, out); next > 0 {
 		sum := 0
 		for i, l := range out {
-			if l >= 0 && l < forward.MaxLayers {
+			if l >= 0 && l < len(demands[i].Rate) {
 				sum += demands[i].Rate[l]
 			}
 		}
