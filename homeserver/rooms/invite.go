@@ -163,6 +163,9 @@ func (s *Service) TakeLeave(ctx context.Context, e *event.Event) error {
 	if e.Sender() != *e.StateKey() && own.Membership() == "invite" && e.Sender() != own.Sender() {
 		return signalling.Forbidden("only who invited may take the invite back: nothing else is known of the room")
 	}
+	if e.Sender() != *e.StateKey() && e.Depth() < own.Depth() {
+		return signalling.NotFound("event %s came before the invite or knock that stands: it ended an earlier one", e.ID())
+	}
 	if e.Version() != r.Version {
 		return signalling.InvalidParam("event %s is not of room %s", e.ID(), r.ID)
 	}
