@@ -3,7 +3,6 @@
 package accounts
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -24,15 +23,11 @@ const (
 	maxAccountPieces = 10_000
 	maxFilters       = 1000
 	maxTags          = 100
-	maxDeleted       = 1000 // deleted pieces of account data that clients can still hear of
 )
 
-// SetAccountData stores a piece of account data, a JSON object; roomID "" is global. An object without anything in it deletes the piece
-// (MSC3391). Errors: M_TOO_LARGE, M_INVALID_PARAM, M_RESOURCE_LIMIT_EXCEEDED.
+// SetAccountData stores a piece of account data, a JSON object; roomID "" is global. Errors: M_TOO_LARGE, M_INVALID_PARAM,
+// M_RESOURCE_LIMIT_EXCEEDED.
 func (s *Service) SetAccountData(ctx context.Context, userID, roomID, typ string, content json.RawMessage) error {
-	if c := bytes.TrimSpace(content); len(c) >= 2 && len(bytes.TrimSpace(c[1:len(c)-1])) == 0 {
-		content = json.RawMessage("{}")
-	}
 	return s.changeAccountData(ctx, userID, roomID, typ, func([]byte) ([]byte, error) { return content, nil })
 }
 
@@ -60,24 +55,15 @@ func (s *Service) changeAccountData(ctx context.Context, userID, roomID, typ str
 		if len(content) > MaxAccountData {
 			return signalling.TooLarge("a piece of account data may have %d bytes", MaxAccountData)
 		}
-		was, is := old.Content != nil && !old.Deleted(), !storage.AccountData{Content: content}.Deleted()
-		if !was && !is {
-			return nil
-		}
 		switch typ {
 		case ignoreType:
 			tx.After(func() { s.ignore.changed(userID) })
 		case inviteType, inviteType4380, inviteFilterType:
 			tx.After(func() { s.invites.changed(userID) })
 		}
-		if err := tx.PutAccountData(storage.AccountData{UserID: userID, RoomID: roomID, Type: typ, Content: content, Pos: pos}); err != nil {
+		fresh, err := tx.PutAccountData(storage.AccountData{UserID: userID, RoomID: roomID, Type: typ, Content: content, Pos: pos})
+		if err != nil || !fresh {
 			return err
-		}
-		if !is {
-			return tx.TrimDeletedAccountData(userID, maxDeleted)
-		}
-		if was {
-			return nil
 		}
 		n, err := tx.CountAccountData(userID)
 		if err == nil && n > maxAccountPieces {
@@ -92,9 +78,6 @@ func (s *Service) AccountData(ctx context.Context, userID, roomID, typ string) (
 	d, err := s.store.AccountData(ctx, userID, roomID, typ)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, signalling.NotFound("there is no account data of that type")
-	}
-	if err == nil && d.Deleted() {
-		return nil, signalling.NotFound("account data of that type was deleted")
 	}
 	return d.Content, err
 }

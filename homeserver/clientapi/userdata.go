@@ -3,9 +3,7 @@
 package clientapi
 
 import (
-	"encoding/json"
 	"net/http"
-	"strings"
 
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
 	"github.com/trunkboard/trunkboard/homeserver/syncapi/filter"
@@ -37,32 +35,20 @@ func (a *API) routesUserData() {
 	own("GET "+user+"/filter/{filterID}", func(r *Request) (any, error) {
 		return a.Accounts.FilterJSON(r.Context(), r.UserID, r.PathValue("filterID"))
 	})
-	a.advertise("org.matrix.msc3391")
 	for _, path := range []string{user + "/account_data/{type}", user + "/rooms/{roomID}/account_data/{type}"} {
 		own("GET "+path, func(r *Request) (any, error) {
 			return a.Accounts.AccountData(r.Context(), r.UserID, r.PathValue("roomID"), r.PathValue("type"))
 		})
-		settable := func(r *Request) error {
-			if typ := r.PathValue("type"); typ == "m.fully_read" || typ == "m.push_rules" {
-				return signalling.Refuse(http.StatusMethodNotAllowed, "M_BAD_JSON", "%s cannot be set here; it has an endpoint of its own", typ)
-			}
-			return nil
-		}
-		own("DELETE "+strings.Replace(path, "/v3/", "/unstable/org.matrix.msc3391/", 1), func(r *Request) (any, error) {
-			if err := settable(r); err != nil {
-				return nil, err
-			}
-			return nil, a.Accounts.SetAccountData(r.Context(), r.UserID, r.PathValue("roomID"), r.PathValue("type"), json.RawMessage("{}"))
-		})
 		own("PUT "+path, func(r *Request) (any, error) {
-			if err := settable(r); err != nil {
-				return nil, err
+			typ := r.PathValue("type")
+			if typ == "m.fully_read" || typ == "m.push_rules" {
+				return nil, signalling.Refuse(http.StatusMethodNotAllowed, "M_BAD_JSON", "%s cannot be set here; it has an endpoint of its own", typ)
 			}
 			raw, err := r.Object(accounts.MaxAccountData)
 			if err != nil {
 				return nil, err
 			}
-			return nil, a.Accounts.SetAccountData(r.Context(), r.UserID, r.PathValue("roomID"), r.PathValue("type"), raw)
+			return nil, a.Accounts.SetAccountData(r.Context(), r.UserID, r.PathValue("roomID"), typ, raw)
 		})
 	}
 	tags := user + "/rooms/{roomID}/tags"

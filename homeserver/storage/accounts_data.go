@@ -3,7 +3,6 @@
 package storage
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -15,12 +14,6 @@ type AccountData struct {
 	Content              []byte // JSON object
 	Pos                  int64  // stream position of the last change
 }
-
-// deletedData is the content of what was deleted. The row stays, so that clients which were told of it hear of its end (MSC3391).
-var deletedData = []byte("{}")
-
-// Deleted says that the piece is there only to tell that it is gone.
-func (d AccountData) Deleted() bool { return bytes.Equal(d.Content, deletedData) }
 
 // AccountData reads one piece; ErrNotFound.
 func (s *Store) AccountData(ctx context.Context, userID, roomID, typ string) (AccountData, error) {
@@ -37,7 +30,7 @@ func (tx *Tx) AccountData(userID, roomID, typ string) (AccountData, error) {
 }
 
 // AccountDataSince lists what changed after position from and up to position to, global and of rooms, in the order of the changes.
-// With from 0 it is everything there is; otherwise what was deleted is among it, as {}.
+// With from 0 it is everything there is.
 func (s *Store) AccountDataSince(ctx context.Context, userID string, from, to int64) ([]AccountData, error) {
 	var out []AccountData
 	err := s.rows(ctx, func(r *sql.Rows) error {
@@ -45,9 +38,7 @@ func (s *Store) AccountDataSince(ctx context.Context, userID string, from, to in
 		if err := r.Scan(&d.RoomID, &d.Type, &d.Content, &d.Pos); err != nil {
 			return err
 		}
-		if from > 0 || !d.Deleted() {
-			out = append(out, d)
-		}
+		out = append(out, d)
 		return nil
 	}, `SELECT room_id, type, content, stream_pos FROM account_data WHERE user_id = $1 AND stream_pos > $2 AND stream_pos <= $3 ORDER BY stream_pos`, userID, from, to)
 	return out, err
@@ -59,33 +50,28 @@ func (tx *Tx) DeleteAccountData(userID, roomID, typ string) error {
 	return err
 }
 
-// TrimDeletedAccountData forgets all but the newest deletions of a user: what a client that was away for long then still shows.
-func (tx *Tx) TrimDeletedAccountData(userID string, keep int) error {
-	_, err := tx.Exec(`DELETE FROM account_data WHERE user_id = $1 AND content = $2
-		AND stream_pos < (SELECT COALESCE(MIN(stream_pos), 0) FROM (SELECT stream_pos FROM account_data WHERE user_id = $1 AND content = $2 ORDER BY stream_pos DESC LIMIT $3) AS newest)`, userID, deletedData, keep)
-	return err
-}
-
 // PutAccountData stores a piece of account data at d.Pos, which is a position just taken, and tells the observer; Note.Value is d.
-// Whoever changes what is there takes the position before he reads it: that keeps other nodes from changing it in between.
-func (tx *Tx) PutAccountData(d AccountData) error {
+// fresh says that there was none of that room and type. Whoever changes what is there takes the position before he reads it: that
+// keeps other nodes from changing it in between.
+func (tx *Tx) PutAccountData(d AccountData) (fresh bool, err error) {
 	n, err := tx.Exec(`UPDATE account_data SET content = $4, stream_pos = $5 WHERE user_id = $1 AND room_id = $2 AND type = $3`, d.UserID, d.RoomID, d.Type, d.Content, d.Pos)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if n == 0 {
+		fresh = true
 		if _, err := tx.Exec(`INSERT INTO account_data (user_id, room_id, type, content, stream_pos) VALUES ($1, $2, $3, $4, $5)`, d.UserID, d.RoomID, d.Type, d.Content, d.Pos); err != nil {
-			return err
+			return false, err
 		}
 	}
 	tx.Note(Note{Pos: d.Pos, Kind: NoteAccountData, User: d.UserID, Room: d.RoomID, Value: d})
-	return nil
+	return fresh, nil
 }
 
-// CountAccountData is how many pieces a user has, without those that were deleted.
+// CountAccountData is how many pieces a user has.
 func (tx *Tx) CountAccountData(userID string) (int64, error) {
 	var n int64
-	err := tx.Row([]any{&n}, `SELECT COUNT(*) FROM account_data WHERE user_id = $1 AND content <> $2`, userID, deletedData)
+	err := tx.Row([]any{&n}, `SELECT COUNT(*) FROM account_data WHERE user_id = $1`, userID)
 	return n, err
 }
 

@@ -349,7 +349,7 @@ func TestFiltersSayWhichRoomsAreInAList(t *testing.T) {
 			if err := w.store.Write(context.Background(), func(tx *storage.Tx) error {
 				pos, err := tx.NextPos()
 				if err == nil {
-					err = tx.PutAccountData(storage.AccountData{UserID: me, RoomID: room, Type: typ, Content: raw(content), Pos: pos})
+					_, err = tx.PutAccountData(storage.AccountData{UserID: me, RoomID: room, Type: typ, Content: raw(content), Pos: pos})
 				}
 				return err
 			}); err != nil {
