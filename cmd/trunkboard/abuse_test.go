@@ -329,6 +329,7 @@ func TestOneAddressHoldsABoundedNumberOfConnections(t *testing.T) {
 		}
 	}
 	held[0].Close()
+	// That the server has seen the end of a connection shows in nothing but the next one.
 	for deadline := time.Now().Add(60 * time.Second); !ask(from(t, "127.0.0.2", l.Addr().String())); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("a connection that was closed counts for ever")

@@ -156,6 +156,7 @@ func (n *internet) processOf(address, name, federation string, set ...string) *p
 // start runs the server and waits until it answers. One that ends before, since somebody has its port for a moment, is started again.
 func (p *process) start() {
 	p.t.Helper()
+	// Another process: it can only be asked whether it answers yet.
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
 		if p.once(deadline) {
 			p.starts++

@@ -150,6 +150,7 @@ func TestDrillOfTwoNodesOneSendsUntilItIsKilled(t *testing.T) {
 	arrived := func(what map[string][]string) time.Duration {
 		t.Helper()
 		began := time.Now()
+		// The receiver is another process: its list of messages is asked for until it is whole.
 		for deadline := began.Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 			g.mu.Lock()
 			missing := 0

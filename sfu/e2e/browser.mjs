@@ -5,38 +5,19 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
+import { checkAlone, failed } from '../../web/e2e/cases.mjs';
+import { hum } from '../../web/e2e/sound.mjs';
 
 const base = process.argv[2];
 const patience = 90_000;
 
-// The browser's own fake microphone clicks once a second, which is nobody speaking: this one hums.
 const home = await mkdtemp(join(tmpdir(), 'trunkboard-sfu-'));
-const hum = join(home, 'hum.wav');
-await writeFile(hum, wave(2, 48_000, (t) => 0.3 * Math.sin(2 * Math.PI * 300 * t) * (0.7 + 0.3 * Math.sin(2 * Math.PI * 3 * t))));
-
-/** wave makes a WAV file of 16-bit mono samples. */
-function wave(seconds, rate, at) {
-  const n = seconds * rate;
-  const b = Buffer.alloc(44 + 2 * n);
-  b.write('RIFF', 0);
-  b.writeUInt32LE(36 + 2 * n, 4);
-  b.write('WAVEfmt ', 8);
-  b.writeUInt32LE(16, 16);
-  b.writeUInt16LE(1, 20);
-  b.writeUInt16LE(1, 22);
-  b.writeUInt32LE(rate, 24);
-  b.writeUInt32LE(2 * rate, 28);
-  b.writeUInt16LE(2, 32);
-  b.writeUInt16LE(16, 34);
-  b.write('data', 36);
-  b.writeUInt32LE(2 * n, 40);
-  for (let i = 0; i < n; i++) b.writeInt16LE(Math.round(32767 * at(i / rate)), 44 + 2 * i);
-  return b;
-}
+const voice = join(home, 'hum.wav');
+await writeFile(voice, hum());
 
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-  args: ['--no-sandbox', '--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream', `--use-file-for-fake-audio-capture=${hum}`, '--autoplay-policy=no-user-gesture-required', '--disable-features=WebRtcHideLocalIpsWithMdns'],
+  args: ['--no-sandbox', '--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream', `--use-file-for-fake-audio-capture=${voice}`, '--autoplay-policy=no-user-gesture-required', '--disable-features=WebRtcHideLocalIpsWithMdns'],
 });
 
 /** until repeats f until it gives something true. */
@@ -80,24 +61,12 @@ const sounds = async (c, from) => {
   });
 };
 
-let failed = false;
-async function check(name, f) {
-  if (process.env.ONLY && !new RegExp(process.env.ONLY).test(name)) return;
-  try {
-    const note = await f();
-    console.log(JSON.stringify({ case: name, note: note === undefined ? '' : JSON.stringify(note) }));
-  } catch (e) {
-    failed = true;
-    console.log(JSON.stringify({ case: name, error: String(e.stack ?? e) }));
-  }
-}
-
 for (const single of [true, false]) {
   const name = single ? 'one connection' : 'two connections';
   const options = { singlePeerConnection: single };
   const room = single ? 'one' : 'two';
   let a, b;
-  await check(`${name}: publish and subscribe`, async () => {
+  await checkAlone(`${name}: publish and subscribe`, async () => {
     a = await enter('alice', room, options);
     await a.page.evaluate(() => window.publish());
     b = await enter('bob', room, options);
@@ -107,12 +76,12 @@ for (const single of [true, false]) {
     return { picture, sound: await sounds(b, 'alice'), cipher: await a.page.evaluate(() => window.cipher()), joined: [a.took, b.took] };
   });
   if (!b) continue;
-  await check(`${name}: the other way, later`, async () => {
+  await checkAlone(`${name}: the other way, later`, async () => {
     await b.page.evaluate(() => window.publish());
     await heard(a, 'subscribed', (e) => e.kind === 'video' && e.from === 'bob');
     return { picture: await plays(a, 'a moving picture'), sound: await sounds(a, 'bob') };
   });
-  await check(`${name}: layers change as asked`, async () => {
+  await checkAlone(`${name}: layers change as asked`, async () => {
     await b.page.evaluate(() => window.quality('alice', 'HIGH'));
     const high = await until('a large picture', async () => {
       const p = await b.page.evaluate(() => window.picture());
@@ -132,29 +101,29 @@ for (const single of [true, false]) {
     await until('a large picture again', async () => (await b.page.evaluate(() => window.picture())).width >= 960);
     return { high, low, off };
   });
-  await check(`${name}: mute`, async () => {
+  await checkAlone(`${name}: mute`, async () => {
     await a.page.evaluate(() => window.room.localParticipant.setMicrophoneEnabled(false));
     await heard(b, 'muted', (e) => e.kind === 'audio' && e.from === 'alice');
     await a.page.evaluate(() => window.room.localParticipant.setMicrophoneEnabled(true));
     await heard(b, 'unmuted', (e) => e.kind === 'audio' && e.from === 'alice');
     await sounds(b, 'alice');
   });
-  await check(`${name}: speakers`, () => heard(b, 'speakers', (e) => e.who.includes('alice')));
-  await check(`${name}: data`, async () => {
+  await checkAlone(`${name}: speakers`, () => heard(b, 'speakers', (e) => e.who.includes('alice')));
+  await checkAlone(`${name}: data`, async () => {
     for (const reliable of [true, false]) {
       const text = `hello ${reliable}`;
       await a.page.evaluate(([t, r]) => window.room.localParticipant.publishData(new TextEncoder().encode(t), { reliable: r }), [text, reliable]);
       await heard(b, 'data', (e) => e.text === text && e.from === 'alice');
     }
   });
-  await check(`${name}: methods and streams of text`, async () => {
+  await checkAlone(`${name}: methods and streams of text`, async () => {
     const answer = await a.page.evaluate(() => window.room.localParticipant.performRpc({ destinationIdentity: 'bob', method: 'reverse', payload: 'olleh', responseTimeout: 60_000 }));
     if (answer !== 'hello for alice') throw new Error(`bob answers ${answer}`);
     const long = 'a long text '.repeat(5000); // several chunks
     await a.page.evaluate((t) => window.room.localParticipant.sendText(t, { topic: 'chat', destinationIdentities: ['bob'] }), long);
     await heard(b, 'text', (e) => e.text === long && e.from === 'alice');
   });
-  await check(`${name}: unsubscribe and subscribe`, async () => {
+  await checkAlone(`${name}: unsubscribe and subscribe`, async () => {
     await forget(b);
     await b.page.evaluate(() => window.subscribe('alice', 'camera', false));
     await heard(b, 'unsubscribed', (e) => e.kind === 'video');
@@ -162,21 +131,21 @@ for (const single of [true, false]) {
     await heard(b, 'subscribed', (e) => e.kind === 'video');
     return plays(b, 'a moving picture');
   });
-  await check(`${name}: resume after the signalling broke`, async () => {
+  await checkAlone(`${name}: resume after the signalling broke`, async () => {
     await forget(b);
     await b.page.evaluate(() => window.room.simulateScenario('signal-reconnect'));
     await heard(b, 'signalReconnecting');
     await heard(b, 'reconnected');
     return plays(b, 'a moving picture');
   });
-  await check(`${name}: resume with an ICE restart`, async () => {
+  await checkAlone(`${name}: resume with an ICE restart`, async () => {
     await forget(b);
     await b.page.evaluate(() => window.room.simulateScenario('resume-reconnect'));
     await heard(b, 'reconnected');
     await plays(b, 'a moving picture');
     return sounds(b, 'alice');
   });
-  await check(`${name}: full reconnect`, async () => {
+  await checkAlone(`${name}: full reconnect`, async () => {
     await forget(b);
     await b.page.evaluate(() => window.room.simulateScenario('full-reconnect'));
     await heard(b, 'reconnected');
@@ -184,7 +153,7 @@ for (const single of [true, false]) {
     await plays(a, "the other's moving picture");
   });
   for (const codec of single ? ['vp9', 'av1', 'h264'] : []) {
-    await check(`${name}: ${codec}, layers change as asked`, async () => {
+    await checkAlone(`${name}: ${codec}, layers change as asked`, async () => {
       await forget(b);
       if (!(await a.page.evaluate((c) => window.publishWith(c), codec))) return `this browser does not encode ${codec}`;
       await heard(b, 'subscribed', (e) => e.kind === 'video' && e.from === 'alice');
@@ -211,7 +180,7 @@ for (const single of [true, false]) {
       return { high, low };
     });
   }
-  await check(`${name}: leave`, async () => {
+  await checkAlone(`${name}: leave`, async () => {
     await b.page.evaluate(() => window.room.disconnect());
     await heard(a, 'left', (e) => e.who === 'bob');
   });
@@ -219,7 +188,7 @@ for (const single of [true, false]) {
   await b?.page.close();
 }
 for (const single of [true, false]) {
-  await check(`${single ? 'one connection' : 'two connections'}: redundant sound`, async () => {
+  await checkAlone(`${single ? 'one connection' : 'two connections'}: redundant sound`, async () => {
     const room = `red-${single}`;
     const options = { singlePeerConnection: single };
     const people = [await enter('alice', room, options), await enter('bob', room, options), await enter('carol', room, options, 'refuseRed()')];
@@ -256,7 +225,7 @@ for (const single of [true, false]) {
   });
 }
 for (const [name, options] of [['in the clear', {}], ['encrypted end to end', { key: 'a key that all share' }]]) {
-  await check(`temporal layers, ${name}`, async () => {
+  await checkAlone(`temporal layers, ${name}`, async () => {
     const room = `temporal-${name.length}`;
     const [alice, bob] = [await enter('alice', room, options), await enter('bob', room, options)];
     await alice.page.evaluate(() => window.publish());

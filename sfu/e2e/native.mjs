@@ -4,10 +4,12 @@
 // Prints one line of JSON for each case.
 import { AudioFrame, AudioSource, AudioStream, dispose, LocalAudioTrack, LocalVideoTrack, Room, RoomEvent, TrackKind, TrackPublishOptions, TrackSource, VideoBufferType, VideoCodec, VideoFrame, VideoSource, VideoStream } from '@livekit/rtc-node';
 import { SimulateScenarioKind } from '@livekit/rtc-ffi-bindings';
+import { checkAlone, failed } from '../../web/e2e/cases.mjs';
 
 const base = process.argv[2];
 const patience = Number(process.env.PATIENCE ?? 90_000);
 
+// until asks again and again: frames and data that came are counted, and the count tells nobody.
 async function until(what, f) {
   const end = Date.now() + patience;
   while (Date.now() < end) {
@@ -108,18 +110,6 @@ class Native {
   }
 }
 
-let failed = false;
-async function check(name, f) {
-  if (process.env.ONLY && !new RegExp(process.env.ONLY).test(name)) return;
-  try {
-    const note = await f();
-    console.log(JSON.stringify({ case: name, note: note === undefined ? '' : JSON.stringify(note) }));
-  } catch (e) {
-    failed = true;
-    console.log(JSON.stringify({ case: name, error: String(e.stack ?? e) }));
-  }
-}
-
 const secret = new TextEncoder().encode('a key for everybody in this room');
 for (const [name, options] of [
   ['two connections', { singlePeerConnection: false }],
@@ -128,7 +118,7 @@ for (const [name, options] of [
 ]) {
   const room = name.replace(/ /g, '-');
   const [a, b] = [new Native('swift'), new Native('android')];
-  await check(`${name}: publish and subscribe`, async () => {
+  await checkAlone(`${name}: publish and subscribe`, async () => {
     await a.join(room, options);
     await a.publish();
     await b.join(room, options);
@@ -138,8 +128,8 @@ for (const [name, options] of [
     return { first, back, joined: [a.took, b.took], encryption: b.seen.find((e) => e.what === 'subscribed').encryption };
   });
   if (!a.room.isConnected || !b.room.isConnected) continue;
-  await check(`${name}: speakers`, () => b.heard('speakers', (e) => e.who.includes('swift')));
-  await check(`${name}: data`, async () => {
+  await checkAlone(`${name}: speakers`, () => b.heard('speakers', (e) => e.who.includes('swift')));
+  await checkAlone(`${name}: data`, async () => {
     for (const reliable of [true, false]) {
       // A lossy channel may lose; it is asked until it does not.
       await until(`data, reliable: ${reliable}`, async () => {
@@ -150,7 +140,7 @@ for (const [name, options] of [
     }
   });
   // With two connections the Rust stack (1.1.0) tells of a stream in a section once and never again (rtc_session.rs, dispatched_streams).
-  if (options.singlePeerConnection) await check(`${name}: unsubscribe and subscribe`, async () => {
+  if (options.singlePeerConnection) await checkAlone(`${name}: unsubscribe and subscribe`, async () => {
     const theirs = [...b.room.remoteParticipants.get('swift').trackPublications.values()];
     for (const p of theirs) p.setSubscribed(false);
     await b.heard('unsubscribed');
@@ -162,7 +152,7 @@ for (const [name, options] of [
     ['everything anew', SimulateScenarioKind.SIMULATE_FULL_RECONNECT],
   ]) {
     for (const who of [a, b]) {
-      await check(`${name}: ${what}, ${who === a ? 'at the sender' : 'at the listener'}`, async () => {
+      await checkAlone(`${name}: ${what}, ${who === a ? 'at the sender' : 'at the listener'}`, async () => {
         who.seen.length = 0;
         await who.room.simulateScenario(kind);
         await who.heard('reconnected');
@@ -170,7 +160,7 @@ for (const [name, options] of [
       });
     }
   }
-  await check(`${name}: leave`, async () => {
+  await checkAlone(`${name}: leave`, async () => {
     await b.leave();
     await a.heard('left', (e) => e.who === 'android');
     await a.leave();

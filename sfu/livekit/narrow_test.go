@@ -87,7 +87,7 @@ func TestDrillANarrowPathPausesWhatDoesNotFit(t *testing.T) {
 					}
 				}()
 			}
-			time.Sleep(c.late)
+			time.Sleep(c.late) // the time itself is what is tested: nobody listens to the path any more by then
 			is := func(state wire.StreamState, sids ...string) func(*wire.SignalResponse) bool {
 				return func(m *wire.SignalResponse) bool {
 					return slices.ContainsFunc(m.GetStreamStateUpdate().GetStreamStates(), func(s *wire.StreamStateInfo) bool {

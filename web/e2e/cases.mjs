@@ -9,14 +9,24 @@ export let failed = false;
  * failure no other case runs: they build on each other. Returns whether all went well so far.
  */
 export async function check(name, f) {
-  if (failed) return false;
+  if (!failed) await run(name, f);
+  return !failed;
+}
+
+/** Runs a case that needs none of the others, as check does; a failure stops no other one. With the variable ONLY, a pattern, it picks cases. */
+export async function checkAlone(name, f) {
+  if (process.env.ONLY && !new RegExp(process.env.ONLY).test(name)) return;
+  await run(name, f);
+}
+
+async function run(name, f) {
   const from = Date.now();
   try {
     const note = await f();
-    console.log(JSON.stringify({ case: name, note: `${Date.now() - from} ms${note ? `: ${note}` : ''}` }));
+    const words = typeof note === 'string' ? note : JSON.stringify(note);
+    console.log(JSON.stringify({ case: name, note: `${Date.now() - from} ms${words ? `: ${words}` : ''}` }));
   } catch (e) {
     failed = true;
     console.log(JSON.stringify({ case: name, error: String(e?.stack ?? e) }));
   }
-  return !failed;
 }

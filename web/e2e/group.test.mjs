@@ -142,6 +142,7 @@ for (const mode of (process.env.TRUNKBOARD_RTC_MODES ?? 'compatibility,matrix_2_
       await ben.leave();
       await gone;
       // Element Call 0.26 by itself shows who left once more, without media, when he is the second one to leave: HACKING says why.
+      // That nothing happens has no event: it would be seen within a second or two.
       await ann.page.waitForTimeout(3000);
       await ann.tiles(1, 5000);
       await ann.page.getByTestId('group-leave').click();

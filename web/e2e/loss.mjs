@@ -10,9 +10,11 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { check, failed } from './cases.mjs';
 import { Caller, elementCall, PATIENCE, SLOW_CAMERA, watchConnections } from './group.mjs';
 import { freshName, launch } from './pages.mjs';
 import { homeserver } from './server.mjs';
+import { hum } from './sound.mjs';
 
 const seconds = Number(process.argv[2] ?? 60);
 if (!Object.keys(networkInterfaces()).every((name) => name === 'lo')) {
@@ -32,27 +34,6 @@ function lose(percent) {
 function lost() {
   const { stdout } = spawnSync('nft', ['list', 'table', 'inet', 'loss'], { encoding: 'utf8' });
   return Number(/counter packets (\d+)/.exec(stdout)?.[1] ?? 0);
-}
-
-/** Two seconds of a voice-like hum as a WAV file: the browser's own microphone clicks, and silence in between tells nothing. */
-function hum() {
-  const rate = 48_000;
-  const n = 2 * rate;
-  const b = Buffer.alloc(44 + 2 * n);
-  b.write('RIFF', 0);
-  b.writeUInt32LE(36 + 2 * n, 4);
-  b.write('WAVEfmt ', 8);
-  b.writeUInt32LE(16, 16);
-  b.writeUInt16LE(1, 20);
-  b.writeUInt16LE(1, 22);
-  b.writeUInt32LE(rate, 24);
-  b.writeUInt32LE(2 * rate, 28);
-  b.writeUInt16LE(2, 32);
-  b.writeUInt16LE(16, 34);
-  b.write('data', 36);
-  b.writeUInt32LE(2 * n, 40);
-  for (let i = 0; i < n; i++) b.writeInt16LE(Math.round(9000 * Math.sin((2 * Math.PI * 300 * i) / rate) * (0.7 + 0.3 * Math.sin((2 * Math.PI * 3 * i) / rate))), 44 + 2 * i);
-  return b;
 }
 
 /** Looks ten times a second at what arrives, and gives the longest times without. */
@@ -76,7 +57,7 @@ async function listen(who, ms) {
         });
       }
       looks.push(now);
-      await new Promise((go) => setTimeout(go, 100));
+      await new Promise((go) => setTimeout(go, 100)); // a look, ten a second: the gaps between them are the measure
     }
     // A look with nothing new lengthens a gap. Sound: samples were played and all of them were made up. A browser that got no time
     // itself plays nothing, which is not the network's doing.
@@ -100,17 +81,6 @@ async function listen(who, ms) {
       heard: Math.round((last.total - first.total) / 48),
     };
   }, ms);
-}
-
-let failed = false;
-async function check(name, f) {
-  if (failed) return;
-  try {
-    console.log(JSON.stringify({ case: name, note: JSON.stringify(await f()) ?? '' }));
-  } catch (e) {
-    failed = true;
-    console.log(JSON.stringify({ case: name, error: String(e?.stack ?? e) }));
-  }
 }
 
 const home = await mkdtemp(join(tmpdir(), 'trunkboard-loss-'));

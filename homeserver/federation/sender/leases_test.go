@@ -47,7 +47,7 @@ func (p *alone) Do(ctx context.Context, a federation.Ask) ([]byte, error) {
 			}
 		}
 	}
-	time.Sleep(time.Millisecond) // a server takes its time
+	time.Sleep(time.Millisecond) // a server takes its time, so that two that send at once would meet; nothing waits for it
 	return p.peer.Do(ctx, a)
 }
 
