@@ -83,8 +83,8 @@ func (c *Config) Check() error {
 		}
 	}
 
-	if u, err := url.Parse(c.SFU.Homeserver); c.SFU.Homeserver != "" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "") {
-		fail("sfu.homeserver", "is %q; write the URL of a homeserver's client API, such as https://matrix.example.org", c.SFU.Homeserver)
+	if _, err := ParseBeside(c.SFU.Homeserver); err != nil {
+		fail("sfu.homeserver", "%v", err)
 	}
 	if u, err := url.Parse(c.Web.ElementCall); c.Web.ElementCall != "" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "") {
 		fail("web.element_call", "is %q; write the URL of the folder that holds Element Call's index.html, such as https://call.example.org/", c.Web.ElementCall)

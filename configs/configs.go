@@ -183,7 +183,7 @@ type SFU struct {
 	Keys            []string     `yaml:"keys" secret:"text"`
 	AutoCreate      bool         `yaml:"auto_create"`
 	Webhooks        []string     `yaml:"webhooks"`
-	Homeserver      string       `yaml:"homeserver"`
+	Homeserver      []string     `yaml:"homeserver" secret:"text"`
 }
 
 // Meetings is who comes together by a link; ParseMeetings reads it.

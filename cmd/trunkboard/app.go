@@ -87,7 +87,7 @@ func New(cfg configs.Config, log *slog.Logger, parts ...string) (*App, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	if slices.Contains(parts, "focus") && (!slices.Contains(parts, "sfu") || !slices.Contains(parts, "homeserver") && cfg.SFU.Homeserver == "") {
+	if slices.Contains(parts, "focus") && (!slices.Contains(parts, "sfu") || !slices.Contains(parts, "homeserver") && len(cfg.SFU.Homeserver) == 0) {
 		return nil, errors.New("--only: focus lets users into the sfu here, and asks a homeserver who they are: name sfu too, and homeserver or the setting sfu.homeserver")
 	}
 	a := &App{cfg: cfg, parts: parts, log: log, meters: newMeters(), clock: signalling.SystemClock{}, opened: make(chan struct{})}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 
+	"github.com/trunkboard/trunkboard/configs"
 	"github.com/trunkboard/trunkboard/homeserver/accounts"
 	"github.com/trunkboard/trunkboard/homeserver/clientapi"
 	"github.com/trunkboard/trunkboard/homeserver/fedapi"
@@ -25,16 +26,12 @@ func (a *App) openFederation(store *storage.Store, room *rooms.Service, acc *acc
 	if !a.cfg.Federation.Enabled {
 		return nil, nil
 	}
-	f := a.cfg.Federation
-	roots, err := authorities(f.TrustedCA)
+	conf, err := federationConfig(a.cfg.Federation)
 	if err != nil {
-		return nil, fmt.Errorf("federation.trusted_ca: %w", err)
+		return nil, err
 	}
 	service := federation.New(federation.Deps{
-		Config: federation.Config{
-			Allow: f.AllowPrivate, Roots: roots, AllowServers: f.AllowServers, DenyServers: f.DenyServers, Notaries: f.KeyServers, DenyKeys: f.DenyKeys,
-		},
-		Store: store, Rooms: room, Clock: clock, Log: a.log.With("part", "federation"), DNS: a.dns,
+		Config: conf, Store: store, Rooms: room, Clock: clock, Log: a.log.With("part", "federation"), DNS: a.dns,
 		Exists: func(ctx context.Context, user string) (bool, error) {
 			u, err := acc.User(ctx, user)
 			if err != nil && signalling.AsError(err).Code == "M_NOT_FOUND" {
@@ -45,6 +42,17 @@ func (a *App) openFederation(store *storage.Store, room *rooms.Service, acc *acc
 	})
 	a.running = append(a.running, component{name: "federation", run: service.Run})
 	return service, nil
+}
+
+// federationConfig reads the settings.
+func federationConfig(f configs.Federation) (federation.Config, error) {
+	roots, err := authorities(f.TrustedCA)
+	if err != nil {
+		return federation.Config{}, fmt.Errorf("federation.trusted_ca: %w", err)
+	}
+	return federation.Config{
+		Allow: f.AllowPrivate, Roots: roots, AllowServers: f.AllowServers, DenyServers: f.DenyServers, Notaries: f.KeyServers, DenyKeys: f.DenyKeys,
+	}, nil
 }
 
 // outgoing tells other servers what happens here; empty where federation is off.

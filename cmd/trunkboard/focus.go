@@ -12,7 +12,10 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/trunkboard/trunkboard/configs"
+	"github.com/trunkboard/trunkboard/homeserver/federation"
 	"github.com/trunkboard/trunkboard/homeserver/httpapi"
+	"github.com/trunkboard/trunkboard/homeserver/rtc"
 	"github.com/trunkboard/trunkboard/sfu"
 	"github.com/trunkboard/trunkboard/sfu/livekit"
 	"github.com/trunkboard/trunkboard/signalling"
@@ -49,10 +52,11 @@ func (g *gate) admit(ctx context.Context, c *livekit.Claims) (create bool, err e
 	if s == nil {
 		return false, errors.New("this server issues no tokens any more")
 	}
-	if err := s.Admit(ctx, c.Video.Room, c.Subject, c.Holder); err != nil {
+	create, err = s.Admit(ctx, c.Video.Room, c.Subject, c.Holder)
+	if err != nil {
 		return false, errors.New(signalling.AsError(err).Message) // not its cause
 	}
-	return true, nil
+	return create, nil
 }
 
 // Sign implements focus.Media.
@@ -70,19 +74,20 @@ func (c *conference) Sign(t focus.Token) (string, error) {
 // Remove implements focus.Media.
 func (c *conference) Remove(room, identity string) bool { return c.engine.Remove(room, identity) }
 
+// Open implements focus.Media. A server that has no place for another room says so when somebody joins.
+func (c *conference) Open(room string) { _, _ = c.engine.Room(room, true) }
+
 // openFocus makes the token service on top of what knows users and rooms. It is nil where no SFU runs.
-func (a *App) openFocus(knows focus.Homeserver, later matrixrtc.Events, book matrixrtc.Book, seen focus.Attendance) *focus.Service {
+func (a *App) openFocus(conf focus.Config, knows focus.Homeserver, later matrixrtc.Events, book matrixrtc.Book, seen focus.Attendance) *focus.Service {
 	if a.conference == nil || !a.has("focus") {
 		return nil
 	}
 	clock := a.clock
 	log := a.log.With("part", "focus")
 	allow := limit.New(clock, rates(a.cfg.Limits), 0)
+	conf.ServerName, conf.PublicURL, conf.FollowHost = a.cfg.ServerName, a.publicURL(), a.cfg.ServerName == "localhost" && a.cfg.PublicURL == ""
 	s := focus.New(focus.Deps{
-		Config: focus.Config{
-			ServerName: a.cfg.ServerName, PublicURL: a.publicURL(), FollowHost: a.cfg.ServerName == "localhost" && a.cfg.PublicURL == "",
-		},
-		Media: a.conference, Homeserver: knows, Attendance: seen, Leaves: matrixrtc.NewLeaves(later, book, clock, log), Clock: clock, Log: log,
+		Config: conf, Media: a.conference, Homeserver: knows, Attendance: seen, Leaves: matrixrtc.NewLeaves(later, book, clock, log), Clock: clock, Log: log,
 		Limit: func(r *http.Request) error {
 			return allow.Check("requests", httpapi.Address(r, a.cfg.Listen.TrustedProxies))
 		},
@@ -94,16 +99,30 @@ func (a *App) openFocus(knows focus.Homeserver, later matrixrtc.Events, book mat
 }
 
 // openFocusBeside makes the token service for a homeserver that runs elsewhere.
-func (a *App) openFocusBeside() {
-	if a.has("homeserver") || a.cfg.SFU.Homeserver == "" {
-		return
+func (a *App) openFocusBeside() error {
+	b, err := configs.ParseBeside(a.cfg.SFU.Homeserver)
+	if err != nil || b.URL == "" || a.has("homeserver") {
+		return err
 	}
-	other := focus.Beside{ServerName: a.cfg.ServerName, URL: strings.TrimSuffix(a.cfg.SFU.Homeserver, "/"), Client: &http.Client{}}
-	a.openFocus(other, other, nil, nil)
+	other := focus.Beside{ServerName: a.cfg.ServerName, URL: b.URL, Token: b.Token, Related: b.FullAccess, Client: &http.Client{}}
+	var servers *federation.Client
+	if f := a.cfg.Federation; f.Enabled {
+		conf, err := federationConfig(f)
+		if err != nil {
+			return err
+		}
+		servers = federation.NewUnsigned(a.cfg.ServerName, conf, a.dns, a.clock)
+		other.Elsewhere = rtc.Servers{Client: servers}
+	}
+	a.openFocus(focus.Config{Restricted: true, FullAccess: func(server string) bool { return b.Everybody || b.FullAccess[server] != "" }}, other, other, nil, nil)
 	a.running = append(a.running, component{name: "homeserver elsewhere", close: func() error {
 		other.Client.CloseIdleConnections()
+		if servers != nil {
+			servers.Close()
+		}
 		return nil
 	}})
+	return nil
 }
 
 // withFocus serves the token service's paths before next; where neither homeserver nor web client run, at the root too.

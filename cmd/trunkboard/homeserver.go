@@ -29,6 +29,7 @@ import (
 	"github.com/trunkboard/trunkboard/homeserver/storage"
 	"github.com/trunkboard/trunkboard/homeserver/syncapi"
 	"github.com/trunkboard/trunkboard/signalling"
+	"github.com/trunkboard/trunkboard/signalling/focus"
 	"github.com/trunkboard/trunkboard/signalling/limit"
 	"github.com/trunkboard/trunkboard/signalling/presence"
 )
@@ -102,7 +103,7 @@ func (a *App) openHomeserver(ctx context.Context) (http.Handler, error) {
 		home.Remote = rtc.Servers{Client: others.Client}
 	}
 	seen := &attendance{calls: groupCalls}
-	groups := a.openFocus(home, later, rtc.Book{Store: store}, seen)
+	groups := a.openFocus(focus.Config{}, home, later, rtc.Book{Store: store}, seen)
 	if groups != nil && others != nil {
 		groups.Remote = rtc.Servers{Client: others.Client}
 	}

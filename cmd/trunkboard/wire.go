@@ -27,7 +27,9 @@ func (a *App) open(ctx context.Context) error {
 	} else if err := a.openRelayUsers(ctx, nil); err != nil {
 		return err
 	}
-	a.openFocusBeside()
+	if err := a.openFocusBeside(); err != nil {
+		return err
+	}
 	if a.authority != nil {
 		api = withAuthority(a.authority, api)
 	}

@@ -157,6 +157,7 @@ type siegeMedia struct{}
 func (siegeMedia) Sign(t focus.Token) (string, error) {
 	return t.Room + " " + t.Identity + " " + strconv.FormatBool(t.Publish), nil
 }
+func (siegeMedia) Open(string)                {}
 func (siegeMedia) Remove(string, string) bool { return false }
 
 type siegeRelay struct{}

@@ -48,7 +48,8 @@ func unreachable(server string, err error) error {
 
 // Client asks other servers, with this server's signature. It is safe for concurrent use.
 type Client struct {
-	signer    func() event.Signer
+	server    string              // this one
+	signer    func() event.Signer // nil: nothing is signed
 	resolver  *resolver
 	guard     outside.Guard
 	permits   func(server string) error
@@ -58,17 +59,26 @@ type Client struct {
 	connect   func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-func newClient(d Deps, permits func(string) error) *Client {
-	dial := &net.Dialer{Timeout: connectTime, Control: outside.Guard{Allow: d.Config.Allow}.Control}
+// NewUnsigned makes a client that signs nothing, for what anybody may ask of a server, where server, a name, runs elsewhere. dns may be
+// nil. Who made it closes it.
+func NewUnsigned(server string, cfg Config, dns DNS, clock signalling.Clock) *Client {
+	if dns == nil {
+		dns = net.DefaultResolver
+	}
+	return newClient(server, nil, cfg, dns, clock)
+}
+
+func newClient(server string, signer func() event.Signer, cfg Config, dns DNS, clock signalling.Clock) *Client {
+	dial := &net.Dialer{Timeout: connectTime, Control: outside.Guard{Allow: cfg.Allow}.Control}
 	c := &Client{
-		signer: d.Rooms.Signer, guard: outside.Guard{Allow: d.Config.Allow}, permits: permits, connect: dial.DialContext,
-		tls: &tls.Config{RootCAs: d.Config.Roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}},
+		server: server, signer: signer, guard: outside.Guard{Allow: cfg.Allow}, permits: cfg.permits, connect: dial.DialContext,
+		tls: &tls.Config{RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}},
 	}
 	wellKnown := &http.Transport{
 		DialContext: c.dialName, TLSHandshakeTimeout: connectTime, ResponseHeaderTimeout: wellKnownTime, MaxResponseHeaderBytes: 64 << 10,
-		DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: d.Config.Roots, MinVersion: tls.VersionTLS12},
+		DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12},
 	}
-	c.resolver = newResolver(d.DNS, &http.Client{Transport: wellKnown, Timeout: wellKnownTime, CheckRedirect: redirects}, d.Clock)
+	c.resolver = newResolver(dns, &http.Client{Transport: wellKnown, Timeout: wellKnownTime, CheckRedirect: redirects}, clock)
 	c.transport = &http.Transport{
 		DialTLSContext: c.dialServer, ForceAttemptHTTP2: true, ResponseHeaderTimeout: 5 * time.Minute, MaxResponseHeaderBytes: 64 << 10,
 		MaxIdleConns: 256, MaxIdleConnsPerHost: 2, MaxConnsPerHost: perServer, IdleConnTimeout: 90 * time.Second,
@@ -77,7 +87,8 @@ func newClient(d Deps, permits func(string) error) *Client {
 	return c
 }
 
-func (c *Client) close() { c.transport.CloseIdleConnections() }
+// Close ends the connections that nobody uses.
+func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
 // dialName connects to a host by name, for well-known documents.
 func (c *Client) dialName(ctx context.Context, _, address string) (net.Conn, error) {
@@ -182,7 +193,7 @@ func (c *Client) Do(ctx context.Context, a Ask) ([]byte, error) {
 
 // Stream is Do for answers that are not kept in memory: read gets a good answer, with Limit as its own to keep.
 func (c *Client) Stream(ctx context.Context, a Ask, read func(*http.Response) error) error {
-	if a.Server == c.signer().Server {
+	if a.Server == c.server {
 		return signalling.InvalidParam("%s is this server itself", a.Server)
 	}
 	if err := c.permits(a.Server); err != nil {
@@ -211,7 +222,7 @@ func (c *Client) Stream(ctx context.Context, a Ask, read func(*http.Response) er
 		q.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(a.Body)), nil }
 		q.Header.Set("Content-Type", "application/json")
 	}
-	if !a.plain {
+	if !a.plain && c.signer != nil {
 		h, err := signRequest(c.signer(), a)
 		if err != nil {
 			return err

@@ -76,7 +76,7 @@ func New(d Deps) *Service {
 	}
 	s := &Service{Deps: d, server: d.Rooms.Server(), edus: map[string]EDUHandler{}, partial: make(chan struct{}, 1)}
 	s.lanes = newLanes(func(ctx context.Context, j *job) { j.results, j.failed = s.place(ctx, j.origin, j.room, j.events) })
-	s.Client = newClient(d, s.Permits)
+	s.Client = newClient(s.server, d.Rooms.Signer, d.Config, d.DNS, d.Clock)
 	s.Keys = newKeys(d, s.Client)
 	d.Rooms.UsePolicyServers(s.askPolicy)
 	return s
@@ -90,7 +90,7 @@ const (
 
 // Run tidies up until ctx ends, then closes the connections.
 func (s *Service) Run(ctx context.Context) error {
-	defer s.Client.close()
+	defer s.Client.Close()
 	defer s.lanes.close()
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -119,12 +119,14 @@ func (s *Service) EDUTypes() []string { return slices.Sorted(maps.Keys(s.edus)) 
 func (s *Service) Server() string { return s.server }
 
 // Permits says whether this server speaks with another one at all. Errors: M_FORBIDDEN, M_INVALID_PARAM.
-func (s *Service) Permits(server string) error {
+func (s *Service) Permits(server string) error { return s.Config.permits(server) }
+
+func (c Config) permits(server string) error {
 	if _, err := parseName(server); err != nil {
 		return err
 	}
 	host := hostOf(server)
-	if named(s.Config.DenyServers, host) || len(s.Config.AllowServers) > 0 && !named(s.Config.AllowServers, host) {
+	if named(c.DenyServers, host) || len(c.AllowServers) > 0 && !named(c.AllowServers, host) {
 		return signalling.Forbidden("this server does not speak with %s", server)
 	}
 	return nil

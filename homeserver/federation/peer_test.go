@@ -216,7 +216,7 @@ func (w *world) ours(name string, set ...func(*Config)) *Service {
 		}
 		return connect(ctx, network, address)
 	}
-	w.t.Cleanup(s.Client.close)
+	w.t.Cleanup(s.Client.Close)
 	return s
 }
 

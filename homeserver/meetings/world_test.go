@@ -78,6 +78,8 @@ func open(t *testing.T, st *storage.Store, clock *clocktest.Clock) *world {
 func (w *world) Sign(t focus.Token) (string, error) { return t.Room + "/" + t.Identity, nil }
 
 // Remove implements focus.Media and meetings.Media.
+func (w *world) Open(string) {}
+
 func (w *world) Remove(_, identity string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

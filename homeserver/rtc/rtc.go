@@ -89,15 +89,15 @@ func (h Home) Present(ctx context.Context, roomID, userID, deviceID string) erro
 }
 
 // Delay implements focus.Homeserver. What the client claims does not matter: the event is known.
-func (h Home) Delay(ctx context.Context, userID, roomID, delayID string, _ time.Duration) (time.Duration, error) {
+func (h Home) Delay(ctx context.Context, userID, roomID, delayID string, _ time.Duration) (string, time.Duration, error) {
 	d, err := h.Later.Get(ctx, userID, delayID)
 	if err != nil && signalling.AsError(err).Status != http.StatusNotFound {
-		return 0, err
+		return "", 0, err
 	}
 	if err != nil || d.RoomID != roomID || d.State != storage.DelayedWaits {
-		return 0, signalling.InvalidParam("delay_id names no delayed event of yours in this room")
+		return "", 0, signalling.InvalidParam("delay_id names no delayed event of yours in this room")
 	}
-	return time.Duration(d.DelayMS) * time.Millisecond, nil
+	return delayID, time.Duration(d.DelayMS) * time.Millisecond, nil
 }
 
 // Book keeps handed-over leaves in the database.

@@ -35,6 +35,8 @@ type Media interface {
 	Sign(t Token) (jwt string, err error)
 	// Remove ends a participant's session; false when there is none.
 	Remove(room, identity string) bool
+	// Open makes a room if there is place for one, and keeps it for some minutes in which nobody comes.
+	Open(room string)
 }
 
 // Token is what a token for the SFU says.
@@ -62,8 +64,9 @@ type Homeserver interface {
 	// Present says whether a user is joined to a room; and for users of this server, whether the device, if one is named, is logged in.
 	// Errors: M_FORBIDDEN when not.
 	Present(ctx context.Context, roomID, userID, deviceID string) error
-	// Delay gives the delay of a delayed event of a user in a room. Errors: M_INVALID_PARAM when there is none.
-	Delay(ctx context.Context, userID, roomID, delayID string, claimed time.Duration) (time.Duration, error)
+	// Delay gives the delay of a delayed event of a user in a room, and the name under which matrixrtc.Events knows it. Errors:
+	// M_INVALID_PARAM when there is none.
+	Delay(ctx context.Context, userID, roomID, delayID string, claimed time.Duration) (name string, delay time.Duration, err error)
 }
 
 // Remote asks other homeservers for tokens of their SFUs: MSC4195, POST /_matrix/federation/v1/rtc/livekit/get_token. Errors of the
@@ -95,6 +98,10 @@ type Config struct {
 	// FollowHost: a server on trial, without a name of its own, tells clients to come to the host at which they asked.
 	FollowHost bool
 	Life       time.Duration // of tokens; default one hour
+	// FullAccess says whose users are treated as ours, besides those of ServerName; may be nil.
+	FullAccess func(server string) bool
+	// Restricted lets nobody else open a room of the SFU: where it is not known who is in a room of Matrix.
+	Restricted bool
 }
 
 // Paths below the public URL.
@@ -258,8 +265,12 @@ func (s *Service) GrantAs(ctx context.Context, m Member, publish bool, p Profile
 	if err := s.Homeserver.Present(ctx, m.RoomID, m.UserID, m.DeviceID); err != nil {
 		return "", err
 	}
+	own := s.own(m.UserID)
+	if s.Restricted && own { // now, for others may be there before this one
+		s.Media.Open(m.MediaRoom())
+	}
 	return s.Media.Sign(Token{
-		Room: m.MediaRoom(), Identity: m.Identity(), Holder: m.holder(), Publish: publish || s.own(m.UserID), Life: s.Life, Profile: p,
+		Room: m.MediaRoom(), Identity: m.Identity(), Holder: m.holder(), Publish: publish || own, Life: s.Life, Profile: p,
 	})
 }
 
@@ -290,7 +301,7 @@ func (s *Service) Delegate(ctx context.Context, m Member, delayID string, claime
 	if err := s.Homeserver.Present(ctx, m.RoomID, m.UserID, m.DeviceID); err != nil {
 		return err
 	}
-	delay, err := s.Homeserver.Delay(ctx, m.UserID, m.RoomID, delayID, claimed)
+	delayID, delay, err := s.Homeserver.Delay(ctx, m.UserID, m.RoomID, delayID, claimed)
 	if err != nil {
 		return err
 	}
@@ -301,7 +312,10 @@ func (s *Service) Delegate(ctx context.Context, m Member, delayID string, claime
 	return s.Leaves.Delegate(ctx, matrixrtc.Leave{DelayID: delayID, Room: at.room, Identity: at.identity, Delay: delay}, here)
 }
 
-func (s *Service) own(userID string) bool { return serverOf(userID) == s.ServerName }
+func (s *Service) own(userID string) bool {
+	server := serverOf(userID)
+	return server == s.ServerName || s.FullAccess != nil && s.FullAccess(server)
+}
 
 func serverOf(userID string) string {
 	_, server, _ := strings.Cut(userID, ":")

@@ -52,9 +52,11 @@ func (w *town) Present(_ context.Context, room, user, _ string) error {
 	return nil
 }
 
-func (w *town) Delay(_ context.Context, _, _, _ string, claimed time.Duration) (time.Duration, error) {
-	return claimed, nil
+func (w *town) Delay(_ context.Context, _, _, delayID string, claimed time.Duration) (string, time.Duration, error) {
+	return delayID, claimed, nil
 }
+
+func (w *town) Open(room string) { w.note("opened " + room) }
 
 func (w *town) Sign(t Token) (string, error) {
 	w.mu.Lock()
@@ -144,20 +146,48 @@ func TestAnotherServerAsksForItsOwnUsersAndOurSFUOnly(t *testing.T) {
 	}
 }
 
+func admit(t *testing.T, s *Service, room, identity, held string) error {
+	_, err := s.Admit(t.Context(), room, identity, held)
+	return err
+}
+
 func TestATokenIsGoodForTheNamesOfItsHolderOnly(t *testing.T) {
 	_, s := newTown()
 	room, identity := aliceHere.MediaRoom(), aliceHere.Identity()
-	if err := s.Admit(t.Context(), room, identity, aliceHere.holder()); err != nil {
+	if _, err := s.Admit(t.Context(), room, identity, aliceHere.holder()); err != nil {
 		t.Fatal(err)
 	}
 	for name, err := range map[string]error{
-		"another room":     s.Admit(t.Context(), "r", identity, aliceHere.holder()),
-		"another identity": s.Admit(t.Context(), room, "@bob:test:B", aliceHere.holder()),
-		"no holder":        s.Admit(t.Context(), room, identity, ""),
-		"broken":           s.Admit(t.Context(), room, identity, base64.RawStdEncoding.EncodeToString([]byte(`{"RoomID":`))),
+		"another room":     admit(t, s, "r", identity, aliceHere.holder()),
+		"another identity": admit(t, s, room, "@bob:test:B", aliceHere.holder()),
+		"no holder":        admit(t, s, room, identity, ""),
+		"broken":           admit(t, s, room, identity, base64.RawStdEncoding.EncodeToString([]byte(`{"RoomID":`))),
 	} {
 		if err == nil {
 			t.Errorf("%s: let in", name)
+		}
+	}
+}
+
+func TestWhereRoomsAreRestrictedOnlyUsersOfFullAccessOpenThem(t *testing.T) {
+	w, s := newTown()
+	s.Restricted, s.FullAccess = true, func(server string) bool { return server == "related" }
+	w.present["!r:test @cleo:related"] = true
+	for user, full := range map[string]bool{"@alice:test": true, "@cleo:related": true, "@bob:else": false} {
+		m := Member{RoomID: "!r:test", SlotID: matrixrtc.RoomSlot, UserID: user, DeviceID: "A", Form: Plain}
+		w.lines = nil
+		if _, err := s.Grant(t.Context(), m, false); err != nil {
+			t.Fatal(err)
+		}
+		if opened := slices.Contains(w.lines, "opened "+m.MediaRoom()); opened != full || w.tokens[len(w.tokens)-1].Publish != full {
+			t.Errorf("%s: %v %+v", user, w.lines, w.tokens[len(w.tokens)-1])
+		}
+		if open, err := s.Admit(t.Context(), m.MediaRoom(), m.Identity(), m.holder()); err != nil || open != full {
+			t.Errorf("%s: may open %v, %v", user, open, err)
+		}
+		err := s.Delegate(t.Context(), m, "d", time.Hour)
+		if full != (err == nil) {
+			t.Errorf("%s hands over a leave: %v", user, err)
 		}
 	}
 }
@@ -172,7 +202,7 @@ func TestWhoeverIsRemovedWhileHeEntersIsTakenOut(t *testing.T) {
 		w.mu.Unlock()
 		s.UserLeft("!r:test", "@alice:test")
 	}
-	if err := s.Admit(t.Context(), room, identity, aliceHere.holder()); err != nil {
+	if _, err := s.Admit(t.Context(), room, identity, aliceHere.holder()); err != nil {
 		t.Fatal(err)
 	}
 	if got := <-w.removed; got != identity { // nobody there yet
@@ -188,7 +218,7 @@ func TestWhoeverIsRemovedWhileHeEntersIsTakenOut(t *testing.T) {
 		t.Fatal("the removed user stays in the SFU")
 	}
 	s.Went(room, identity, "PA_1", false, false)
-	if err := s.Admit(t.Context(), room, identity, aliceHere.holder()); err == nil {
+	if _, err := s.Admit(t.Context(), room, identity, aliceHere.holder()); err == nil {
 		t.Error("let in again")
 	}
 }
@@ -197,7 +227,7 @@ func TestAttendanceIsToldOfEachSessionOnce(t *testing.T) {
 	w, s := newTown()
 	room, identity := aliceHere.MediaRoom(), aliceHere.Identity()
 	for _, session := range []string{"PA_1", "PA_2"} {
-		if err := s.Admit(t.Context(), room, identity, aliceHere.holder()); err != nil {
+		if _, err := s.Admit(t.Context(), room, identity, aliceHere.holder()); err != nil {
 			t.Fatal(err)
 		}
 		if session == "PA_2" {

@@ -8,12 +8,12 @@ import (
 	"github.com/trunkboard/trunkboard/signalling"
 )
 
-// Admit judges a token of ours that is about to be used: who left the room, or logged out, since it was made stays outside. Errors:
-// M_FORBIDDEN, M_UNAUTHORIZED.
-func (s *Service) Admit(ctx context.Context, room, identity, held string) error {
+// Admit judges a token of ours that is about to be used: who left the room, or logged out, since it was made stays outside. open says
+// whether its holder may open the room. Errors: M_FORBIDDEN, M_UNAUTHORIZED.
+func (s *Service) Admit(ctx context.Context, room, identity, held string) (open bool, err error) {
 	m, ok := readHolder(held)
 	if !ok || m.MediaRoom() != room || m.Identity() != identity {
-		return signalling.Refuse(401, "M_UNAUTHORIZED", "this token does not say whom it was made for")
+		return false, signalling.Refuse(401, "M_UNAUTHORIZED", "this token does not say whom it was made for")
 	}
 	// Noted first, then asked: whoever leaves in between is found by UserLeft.
 	at := place{room, identity}
@@ -30,9 +30,9 @@ func (s *Service) Admit(ctx context.Context, room, identity, held string) error 
 		}
 		s.unlist(h)
 		s.mu.Unlock()
-		return err
+		return false, err
 	}
-	return nil
+	return !s.Restricted || s.own(m.UserID), nil
 }
 
 // Came is for the SFU: somebody is in a room. It never waits.
