@@ -37,6 +37,13 @@ type adaption struct {
 	doubt   time.Duration // after such a time another may: doubled when what was found did not hold
 }
 
+// picture is a subscribed video track as it is shared out.
+type picture struct {
+	leg    *forward.Leg
+	source *forward.Source
+	screen bool
+}
+
 // adapt gives each video track that p receives the level for which there is room. The caller holds the room's lock.
 func (p *Participant) adapt() {
 	c := p.receiving
@@ -66,15 +73,29 @@ func (p *Participant) adapt() {
 		p.room.engine.log.Debug("the path to a subscriber is limited", "participant", p.sid, "rate", rate, "loss", c.session.Path.Loss())
 	}
 	var subs []*Subscription
-	var demands []congest.Demand
-	asked := 0
+	var pictures []picture
 	for _, s := range p.ordered() {
-		if !s.track.info.Video || !s.bound { // sounds are not numbered: the estimate is of what is left beside them
-			continue
+		if s.track.info.Video && s.bound { // sounds are not numbered: the estimate is of what is left beside them
+			subs = append(subs, s)
+			pictures = append(pictures, picture{s.leg, s.track.source, s.track.info.Source == "screen_share"})
 		}
-		d := congest.Demand{Wanted: s.leg.WantedLevel(), Rate: s.track.source.Rates()}
+	}
+	target, extra := a.share(c.session.Path, pictures, p.options.MayPause, now, func(i, level int) { p.allow(subs[i], level) })
+	if target > 0 {
+		p.seekMore(pictures, target, extra)
+	}
+}
+
+// share calls allow for each picture whose level is to change. It tells what a probe should reach now, in bit/s, 0 for none, and how much of it
+// is not sent already.
+func (a *adaption) share(path *congest.Estimator, pictures []picture, mayPause bool, now time.Duration, allow func(i, level int)) (target, extra int) {
+	rate, _ := path.Limited()
+	demands := make([]congest.Demand, len(pictures))
+	asked := 0
+	for i, s := range pictures {
+		d := congest.Demand{Wanted: s.leg.WantedLevel(), Rate: s.source.Rates()}
 		d.Now = min(s.leg.Allowed(), d.Wanted)
-		if s.track.info.Source == "screen_share" {
+		if s.screen {
 			d.Priority = 1
 		}
 		for l := min(d.Wanted, forward.Everything); l >= 0; l-- {
@@ -83,12 +104,12 @@ func (p *Participant) adapt() {
 				break
 			}
 		}
-		subs, demands = append(subs, s), append(demands, d)
+		demands[i] = d
 	}
-	c.session.Path.Asked(asked, now)
-	out := congest.Allocate(rate, demands)
-	for i, s := range subs {
-		if out[i] < 0 && demands[i].Wanted >= 0 && !p.options.MayPause {
+	path.Asked(asked, now)
+	out := congest.Allocate(int(float64(rate)*(1-path.Noise())), demands)
+	for i, s := range pictures {
+		if out[i] < 0 && demands[i].Wanted >= 0 && !mayPause {
 			out[i] = lowest(&demands[i]) // the smallest picture goes on: an estimate may be wrong, and a black tile looks like a broken call
 		}
 		before := s.leg.Allowed()
@@ -103,16 +124,40 @@ func (p *Participant) adapt() {
 		} else if now-a.changed < riseAfter {
 			continue // it has just become narrower
 		}
-		p.allow(s, out[i])
+		allow(i, out[i])
 	}
-	if next := congest.Next(demands, out); next > 0 {
-		sum := 0
-		for i, l := range out {
-			if l >= 0 && l < len(demands[i].Rate) {
-				sum += demands[i].Rate[l]
-			}
+	next := congest.Next(demands, out)
+	if next == 0 {
+		return 0, 0
+	}
+	sum := 0
+	for i, l := range out {
+		if l >= 0 && l < len(demands[i].Rate) {
+			sum += demands[i].Rate[l]
 		}
-		p.seekMore(rate, min(sum, c.session.Path.Throughput()), next, now)
+	}
+	sent := min(sum, path.Throughput())
+	if a.wait == 0 {
+		a.wait = probeAfter
+	}
+	if a.found > 0 && now-a.found > trustAfter+a.doubt {
+		a.found, a.doubt = 0, 0
+	}
+	if a.probing || rate >= next || now-max(a.probed, a.changed) < a.wait || a.found > 0 && now-a.found < a.doubt {
+		return 0, 0
+	}
+	target = int(probeSurplus * float64(next))
+	return target, max(target/8, target-sent)
+}
+
+// result notes what came of a probe.
+func (a *adaption) result(found, conclusive bool, now time.Duration) {
+	a.probing, a.probed = false, now
+	switch {
+	case found:
+		a.wait, a.found = probeAfter, now
+	case conclusive:
+		a.wait = min(2*a.wait, probeAtMost)
 	}
 }
 
@@ -147,73 +192,68 @@ func (p *Participant) ordered() (out []*Subscription) {
 	return out
 }
 
-// seekMore sends, for a moment, as much as the next step up would take beside what is sent already, to see whether it comes through.
-func (p *Participant) seekMore(rate, sent, next int, now time.Duration) {
+// seekMore probes beside what p is sent. The caller holds the room's lock.
+func (p *Participant) seekMore(pictures []picture, target, extra int) {
 	c := p.receiving
-	a := &c.adaption
-	if a.wait == 0 {
-		a.wait = probeAfter
-	}
-	if a.found > 0 && now-a.found > trustAfter+a.doubt {
-		a.found, a.doubt = 0, 0
-	}
-	if a.probing || rate >= next || now-max(a.probed, a.changed) < a.wait || a.found > 0 && now-a.found < a.doubt {
-		return
-	}
-	var legs []*forward.Leg
-	for _, s := range p.subscriptions {
-		if s.bound && s.track.info.Video {
-			legs = append(legs, s.leg)
-		}
-	}
-	if len(legs) == 0 {
-		return
-	}
-	a.probing = true
-	target := int(probeSurplus * float64(next))
 	e := p.room.engine
+	b := probe{path: c.session.Path, target: target, extra: extra}
+	for _, s := range pictures {
+		b.legs = append(b.legs, s.leg)
+	}
+	c.adaption.probing = true
 	e.wait.Go(func() {
-		found, conclusive := e.probe(c.session, legs, target, max(target/8, target-sent))
+		found, conclusive := e.probe(&b)
 		p.room.mu.Lock()
 		defer p.room.mu.Unlock()
-		a.probing, a.probed = false, e.cfg.Transport.Now()
-		switch {
-		case found:
-			a.wait, a.found = probeAfter, a.probed
-		case conclusive:
-			a.wait = min(2*a.wait, probeAtMost)
-		}
+		c.adaption.result(found, conclusive, e.cfg.Transport.Now())
 	})
 }
 
-// probe sends extra bit/s beside what is sent anyway, and reports whether target bit/s came through, and whether that is known.
-func (e *Engine) probe(s *transport.Session, legs []*forward.Leg, target, extra int) (found, conclusive bool) {
+// probe sends, for a moment, what was sent already once more, to see whether it comes through.
+type probe struct {
+	path          *congest.Estimator
+	legs          []*forward.Leg
+	target, extra int // bit/s: of all that is sent, and of what is sent beside the pictures
+	begun, ended  time.Duration
+	running, over bool
+	sent, turn    int
+}
+
+// step is called every few milliseconds; it reports whether the probe is over and its result known as well as it will be.
+func (b *probe) step(now time.Duration, out forward.Out) (done bool) {
+	switch {
+	case !b.running:
+		b.running, b.begun = true, now
+		b.path.StartProbe(b.target)
+	case b.over:
+		return now-b.ended > probeEcho
+	}
+	d := now - b.begun
+	if d > probeTime {
+		b.over, b.ended = true, now
+		b.path.EndProbe(now)
+		return false
+	}
+	due := int(float64(b.extra) / 8 * (d + probeStep).Seconds())
+	for tries := 0; b.sent < due && tries < len(b.legs); tries++ {
+		b.sent += b.legs[(b.turn+tries)%len(b.legs)].Pad(due-b.sent, out)
+	}
+	b.turn++
+	return false
+}
+
+// probe runs b, and reports whether its target came through, and whether that is known.
+func (e *Engine) probe(b *probe) (found, conclusive bool) {
 	t := e.cfg.Transport
 	tick := time.NewTicker(probeStep)
 	defer tick.Stop()
-	start, sent := t.Now(), 0
-	s.Path.StartProbe(target)
-	for i := 0; ; i++ {
-		d := t.Now() - start
-		if d > probeTime {
-			break
-		}
-		t.Do(func(b *transport.Batch) {
-			for tries := 0; sent < int(float64(extra)/8*(d+probeStep).Seconds()) && tries < len(legs); tries++ {
-				sent += legs[(i+tries)%len(legs)].Pad(int(float64(extra)/8*(d+probeStep).Seconds())-sent, b)
-			}
-		})
+	for done := false; !done; {
+		t.Do(func(out *transport.Batch) { done = b.step(t.Now(), out) })
 		if !e.sleep(tick.C) {
 			return false, false
 		}
 	}
-	s.Path.EndProbe(t.Now())
-	echo := time.NewTimer(probeEcho)
-	defer echo.Stop()
-	if !e.sleep(echo.C) {
-		return false, false
-	}
-	return s.Path.ProbeResult(t.Now())
+	return b.path.ProbeResult(t.Now())
 }
 
 // sleep waits for c; false when the engine is closed.

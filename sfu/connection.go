@@ -19,6 +19,9 @@ import (
 // Limits of what one RTCP packet may make us do.
 const maxResend = 128
 
+// manyLost is how many packets a client has to ask for at once for its path to be looked at, without waiting for its next report.
+const manyLost = 8
+
 // connection is one peer connection of a participant. It is its session's transport.Handler.
 type connection struct {
 	p       *Participant
@@ -302,6 +305,9 @@ func (c *connection) RTCP(compound []byte, out *transport.Batch) {
 			lost = lost[:min(len(lost), maxResend-resend)]
 			resend += len(lost)
 			if g := c.legs[ssrc]; g != nil {
+				if len(lost) >= manyLost {
+					c.session.Suspect()
+				}
 				g.Resend(lost, out)
 			}
 			continue

@@ -20,6 +20,10 @@ type Demand struct {
 // would change with every breath of the estimate.
 const upgradeRoom = 1.15
 
+// stopRoom is how much of a picture's lowest step must be there for it to go on: an estimate errs by as much, and a picture that stops for
+// nothing is worse than a queue.
+const stopRoom = 0.8
+
 // Allocate shares rate bit/s among demands: it gives the step for each, or -1 where there is nothing left and the track is paused.
 // All get their lowest step first, by priority and then in their order, then each in turn a higher one. The first one always gets
 // something: a picture that moves badly says more than none.
@@ -40,7 +44,7 @@ func Allocate(rate int, demands []Demand) []int {
 			out[i] = demands[i].Wanted // nothing is known of it yet
 			continue
 		}
-		if first == 0 || demands[i].fits(layer, cost, left) {
+		if first == 0 || demands[i].fits(layer, cost, left) || demands[i].Now >= 0 && stopRoom*float64(cost) <= left {
 			out[i], left = layer, left-float64(cost)
 		}
 	}

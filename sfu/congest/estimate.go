@@ -141,7 +141,8 @@ func (e *Estimator) judge(s signal, now time.Duration) {
 	switch s {
 	case overuse:
 		e.listening = max(e.listening, now+listenAfter)
-		if t := e.told.throughput(now); t > 0 && now-e.lowered > between {
+		t := max(e.told.throughput(now), e.told.carried(now))
+		if t > 0 && now-e.lowered > between {
 			e.lower(backoff*t, now)
 			e.delayed, e.before.set = now, false
 		}
@@ -171,6 +172,13 @@ func (e *Estimator) lower(to float64, now time.Duration) {
 func (e *Estimator) lost(now time.Duration) {
 	if e.loss.share > lossNotice {
 		e.listening = max(e.listening, now+listenAfter)
+	}
+	if t := e.told.throughput(now); e.loss.share > lossMost && t > 0 && now-e.lowered > between {
+		// Whatever the reason: of that, pictures cannot be made. What was observed before the path became so explains nothing.
+		e.lower(t, now)
+		e.loss.reset()
+		e.before.set = false
+		return
 	}
 	switch c := e.loss.capacity(); {
 	case !math.IsInf(c, 1):
@@ -205,6 +213,13 @@ func (e *Estimator) Loss() float64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.loss.share
+}
+
+// Noise is the share of packets that the path is believed to lose at any rate: what is sent again for them needs room too.
+func (e *Estimator) Noise() float64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.loss.noise
 }
 
 // Throughput is what arrived lately, bit/s; 0 while there is too little to say.

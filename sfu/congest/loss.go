@@ -14,6 +14,7 @@ const (
 	lossLongest = 2 * time.Second        // unless so much time has passed
 	lossMemory  = 12 * time.Second
 	lossMuch    = 0.25 // with this much lost, no more than what arrives is believed to fit
+	lossMost    = 0.5  // with this much lost, that is believed at once
 	lossNotice  = 0.02 // less than this needs no explanation
 	lossUsual   = 0.05 // a path may lose that much at any rate before other explanations are sought
 	lossWeight  = 25   // observed packets count as no more than this many: losses come in bursts, not one by one

@@ -3,6 +3,7 @@
 package congest
 
 import (
+	"encoding/binary"
 	"sync"
 	"time"
 
@@ -11,18 +12,25 @@ import (
 
 // Constants of the pacer.
 const (
-	paceFactor  = 1.5 // times the estimate: a key frame's queue in the path stays short, and the frames after it find it empty
-	paceBurst   = 10 * time.Millisecond
-	paceLeast   = 2500                   // bytes that may go at once at any rate: a small frame
-	paceWithin  = 800 * time.Millisecond // what waits goes faster rather than later than this
-	repairShare = 1.0 / 3                // of the rate that repairs may take
-	maxWaiting  = 400                    // packets of media; more than any frame that a receiver could be sent again
-	maxRepairs  = 64
+	paceFactor    = 1.35 // times the estimate: a key frame's queue in the path stays short, and the frames after it find it empty
+	paceBurst     = 10 * time.Millisecond
+	paceLeast     = 2500                   // bytes that may go at once at any rate: a small frame
+	paceWithin    = 800 * time.Millisecond // what waits goes faster rather than later than this
+	repairShare   = 1.0 / 3                // of the estimate that repairs may take, as far as pictures leave it to them,
+	repairLeast   = 1.0 / 12               // and what they may take in any case
+	repairSpare   = 200 * time.Millisecond // for so long what pictures leave is saved up
+	maxWaiting    = 400                    // packets of media; more than any frame that a receiver could be sent again
+	littleWaiting = 8                      // so many packets of media are little, and as many as go within littleWithin, if they are no
+	littleMost    = maxWaiting / 8         // more than these
+	littleWithin  = 150 * time.Millisecond
+	maxRepairs    = 64
+	repairWithin  = 300 * time.Millisecond // a repair that would come later is asked for again before
 )
 
 // Pacer spreads what goes to one path that does not carry everything over time, so that a key frame is not lost where the path is
-// narrow: at one and a half times the estimate, faster only if it would take longer than paceWithin. Repairs go first, up to a third
-// of the rate, so that requests for them cannot starve the pictures. Sound does not come here: it never waits.
+// narrow: at 1.35 times the estimate, faster only if it would take longer than paceWithin. Repairs go first, but only into what
+// pictures leave of the estimate itself, or a path that is full would stay full of repairs of what they made it lose. Sound does not come
+// here: it never waits.
 //
 // Both queues are bounded. A repair that finds no room is dropped: it will be asked for again. So is media, and its sender has to
 // drop what follows up to the next key frame, which it asks for when Room says that there is room for it.
@@ -33,6 +41,8 @@ type Pacer struct {
 	rate    float64 // bytes a second; 0 for no limit
 	debt    float64 // bytes sent ahead of time
 	repairs float64 // the same, of repairs at their share
+	sure    float64 // and at the share they have in any case
+	total   float64 // of everything at the estimate itself; less than 0 where there is something to spare
 	settled time.Duration
 	media   queue
 	repair  queue
@@ -71,10 +81,14 @@ func (p *Pacer) settle(now time.Duration) {
 	p.settled = now
 	paid := p.pace() * d.Seconds()
 	if p.rate == 0 {
-		p.debt, p.repairs = 0, 0
+		p.debt, p.repairs, p.sure, p.total = 0, 0, 0, 0
 		return
 	}
-	p.debt, p.repairs = max(0, p.debt-paid), max(0, p.repairs-repairShare*paid)
+	estimate := p.rate / paceFactor
+	p.debt = max(0, p.debt-paid)
+	p.repairs = max(0, p.repairs-repairShare*estimate*d.Seconds())
+	p.sure = max(0, p.sure-repairLeast*estimate*d.Seconds())
+	p.total = max(-estimate*repairSpare.Seconds(), p.total-estimate*d.Seconds())
 }
 
 // pace is the rate that holds now.
@@ -83,17 +97,26 @@ func (p *Pacer) pace() float64 { return max(p.rate, float64(p.bytes)/paceWithin.
 // burst is how much may go ahead of time.
 func (p *Pacer) burst() float64 { return max(paceLeast, p.rate*paceBurst.Seconds()) }
 
-func (p *Pacer) mediaDue() bool  { return p.rate == 0 || p.debt < p.burst() }
-func (p *Pacer) repairDue() bool { return p.mediaDue() && (p.rate == 0 || p.repairs < p.burst()) }
+func (p *Pacer) mediaDue() bool { return p.rate == 0 || p.debt < p.burst() }
+func (p *Pacer) repairDue() bool {
+	return p.mediaDue() && (p.rate == 0 || p.total < 0 && p.repairs < p.burst() || p.sure == 0)
+}
 
 func (p *Pacer) charge(size int, repair bool) {
 	if p.rate == 0 {
 		return
 	}
 	p.debt += float64(size)
+	p.total = min(p.total+float64(size), p.rate) // a burst is forgotten after a while
 	if repair {
 		p.repairs += float64(size)
+		p.sure += float64(size)
 	}
+}
+
+// repairRoom is how many bytes of repairs may wait.
+func (p *Pacer) repairRoom() float64 {
+	return repairShare * p.rate / paceFactor * repairWithin.Seconds()
 }
 
 // Hold takes a packet that is ready but for its transport-wide number, which belongs at number, and its seal, for which roc is needed.
@@ -111,7 +134,7 @@ func (p *Pacer) Hold(b []byte, roc uint32, number int, repair bool, now time.Dur
 		p.charge(len(b), repair)
 		return false, false, false
 	}
-	if q.n == most || len(b) > packets.MaxSize {
+	if q.n == most || len(b) > packets.MaxSize || repair && float64((q.n+1)*len(b)) > p.repairRoom() {
 		return false, true, false
 	}
 	first = p.media.n+p.repair.n == 0
@@ -121,14 +144,8 @@ func (p *Pacer) Hold(b []byte, roc uint32, number int, repair bool, now time.Dur
 	} else {
 		p.free = w.next
 	}
-	w.next, w.size, w.roc, w.number = nil, copy(w.bytes[:], b), roc, number
-	if q.last == nil {
-		q.first = w
-	} else {
-		q.last.next = w
-	}
-	q.last = w
-	q.n++
+	w.size, w.roc, w.number = copy(w.bytes[:], b), roc, number
+	q.put(w)
 	if !repair {
 		p.bytes += w.size
 	}
@@ -168,7 +185,39 @@ func (p *Pacer) Next(to []byte, now time.Duration) (n int, roc uint32, number in
 func (p *Pacer) Room() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.media.n <= maxWaiting/8
+	return p.media.n <= littleWaiting || p.media.n <= littleMost && float64(p.bytes) <= p.rate*littleWithin.Seconds()
+}
+
+// Drop forgets what waits of the streams with these SSRCs.
+func (p *Pacer) Drop(ssrc, rtx uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, q := range []*queue{&p.media, &p.repair} {
+		all := q.first
+		*q = queue{}
+		for w := all; w != nil; w = all {
+			all = w.next
+			if of := binary.BigEndian.Uint32(w.bytes[8:]); of == ssrc || of == rtx {
+				if q == &p.media {
+					p.bytes -= w.size
+				}
+				w.next, p.free = p.free, w
+				continue
+			}
+			q.put(w)
+		}
+	}
+}
+
+func (q *queue) put(w *waiting) {
+	w.next = nil
+	if q.last == nil {
+		q.first = w
+	} else {
+		q.last.next = w
+	}
+	q.last = w
+	q.n++
 }
 
 // Idle reports whether there is no limit and nothing waits: the pacer is of no more use.
@@ -176,4 +225,11 @@ func (p *Pacer) Idle() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.rate == 0 && p.media.n+p.repair.n == 0
+}
+
+// Waiting is how many packets wait.
+func (p *Pacer) Waiting() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.media.n + p.repair.n
 }

@@ -8,6 +8,7 @@ import "time"
 const (
 	rateSpan   = 500 * time.Millisecond // over which the throughput is measured
 	rateLeast  = 120 * time.Millisecond // less says nothing
+	carriedIn  = 450 * time.Millisecond // the last moments
 	stale      = 2 * time.Second        // what is older is not counted
 	stretchGap = 3 * time.Second        // a longer silence between two messages is not a stretch that was measured
 )
@@ -45,12 +46,19 @@ func (t *stretches) note(s stretch) {
 	t.next = (t.next + 1) % len(t.ring)
 }
 
+// carried is what arrived in the last moments, bit/s; 0 while there is too little to say. While a queue grows, that is what the path
+// carries, whereas the throughput may be no more than what there was to send before.
+func (t *stretches) carried(now time.Duration) float64 { return t.arrived(now, rateLeast, carriedIn) }
+
 // throughput is what arrived lately, bit/s; 0 while there is too little to say.
-func (t *stretches) throughput(now time.Duration) float64 {
+func (t *stretches) throughput(now time.Duration) float64 { return t.arrived(now, rateSpan, stale) }
+
+// arrived is what arrived in the newest stretches that take most together and were told within age.
+func (t *stretches) arrived(now, most, age time.Duration) float64 {
 	bytes, span := 0, time.Duration(0)
 	for i := range t.ring {
 		s := &t.ring[(t.next-1-i+2*len(t.ring))%len(t.ring)]
-		if s.packets == 0 || now-s.at > stale || span >= rateSpan {
+		if s.packets == 0 || now-s.at > age || span >= most {
 			break
 		}
 		bytes, span = bytes+s.got, span+s.span

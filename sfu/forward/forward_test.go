@@ -17,11 +17,14 @@ type peer struct {
 	holding, full  bool
 	noRoom         bool
 	held           [][]byte
+	dropped        []uint32 // SSRCs
 }
 
 func (p *peer) Open() bool     { return !p.shut }
 func (p *peer) Numbered() bool { return p.numbered }
 func (p *peer) Room() bool     { return !p.noRoom }
+
+func (p *peer) Drop(ssrc, rtx uint32) { p.dropped = append(p.dropped, ssrc, rtx) }
 
 func (p *peer) Hold(b []byte, _ uint32, _ int, _ bool) (held, full bool) {
 	if p.holding && !p.full {
@@ -572,5 +575,57 @@ func TestRepeatedRequestsAreAnsweredEverMoreSeldom(t *testing.T) {
 	g.Allow(-1)
 	if g.Resend([]uint16{more[0].header.Sequence}, &s.out); len(s.out.take()) != 0 {
 		t.Error("a paused leg repairs")
+	}
+}
+
+// Where a layer goes down because the path has become narrow, what waits of the higher one is of no use, nor are repairs of it: the key frame
+// of the lower one would come after them.
+func TestALayerThatIsLeftDoesNotStandInTheWayOfTheLowerOne(t *testing.T) {
+	s := newStage(VP8, true)
+	low, high := &encoder{layer: 0}, &encoder{layer: 2}
+	p := &peer{numbered: true, holding: true}
+	g := s.leg(p, Streams{SSRC: 1, PayloadType: 100, RTXSSRC: 2, RTXType: 101, Transport: 3})
+	s.show(low.frame(true, 1), 0)
+	s.show(high.frame(true, 4), 2)
+	if g.Layer() != 2 || len(p.held) != 5 {
+		t.Fatalf("on layer %d, %d packets are held", g.Layer(), len(p.held))
+	}
+	var lost []uint16
+	for _, b := range p.held[1:] {
+		lost = append(lost, binary.BigEndian.Uint16(b[2:]))
+	}
+	g.Allow(Level(0, MaxTemporal-1))
+	s.show(high.frame(false, 2), 2)
+	if g.Layer() != 2 || len(p.held) != 7 || p.dropped != nil {
+		t.Fatalf("there is room, so the higher layer goes on until the key frame: on layer %d, %d packets are held", g.Layer(), len(p.held))
+	}
+	p.noRoom = true
+	s.show(high.frame(false, 2), 2)
+	if g.Layer() != -1 || len(p.held) != 7 || !slices.Equal(p.dropped, []uint32{1, 2}) {
+		t.Fatalf("there is no room: on layer %d, %d packets are held, dropped %v", g.Layer(), len(p.held), p.dropped)
+	}
+	s.now += time.Second
+	g.Resend(lost, &s.out)
+	if len(p.held) != 7 {
+		t.Error("repairs while a key frame is waited for")
+	}
+	s.show(low.frame(true, 2), 0)
+	if g.Layer() != 0 || len(p.held) != 9 {
+		t.Fatalf("on layer %d, %d packets are held", g.Layer(), len(p.held))
+	}
+	g.Resend(lost, &s.out)
+	if len(p.held) != 9 {
+		t.Error("repairs of what was before the key frame")
+	}
+	lost = []uint16{binary.BigEndian.Uint16(p.held[8][2:])}
+	p.full = true // no room for repairs: as if they had not been asked for
+	for range 2 * againTries {
+		s.now += time.Second
+		g.Resend(lost, &s.out)
+	}
+	p.full = false
+	g.Resend(lost, &s.out)
+	if len(p.held) != 10 {
+		t.Error("what was lost of the key frame is not repaired")
 	}
 }

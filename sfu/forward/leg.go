@@ -47,6 +47,7 @@ type Leg struct {
 
 	// Rewriting: what is added to a number of the publisher to give ours.
 	start       uint64 // first packet of the layer that is forwarded
+	fresh       uint64 // ours that the layer began with: a key frame, so what was before it is of no use any more
 	floor       uint64 // ours up to here are used up, whatever is remembered of them
 	sequence    uint64
 	timestamp   uint32
@@ -306,6 +307,11 @@ func (g *Leg) forward(layer int, run []Packet, out Out, now time.Duration) {
 		return
 	}
 	id := g.transport()
+	if layer == g.layer && layer > g.target && g.target >= 0 && id != 0 && !g.peer.Room() {
+		// The path does not carry this layer any more, and what it does not carry waits: the key frame of a lower one would come after it.
+		g.layer = -1
+		g.peer.Drop(g.streams.SSRC, g.streams.RTXSSRC)
+	}
 	for i := range run {
 		g.one(layer, &run[i], out, now, id)
 	}
@@ -460,7 +466,7 @@ func (g *Leg) put(p *Packet, e *sent, out Out, transport uint8) {
 func (g *Leg) change(layer int, p *Packet, now time.Duration) {
 	first := g.layer < 0 && g.stats.Packets == 0
 	from := g.layer
-	g.layer, g.start = layer, p.Count
+	g.layer, g.start, g.starved = layer, p.Count, false
 	if g.thinner != nil {
 		g.thinner.begin(p.Count)
 	}
@@ -468,6 +474,12 @@ func (g *Leg) change(layer int, p *Packet, now time.Duration) {
 		g.ladder.begin(p, g.level())
 	}
 	g.sequence = g.lastCount + 1 - p.Count
+	if g.source.cfg.Codec != Opaque {
+		g.fresh = g.lastCount + 1
+		if g.transport() != 0 && !g.peer.Room() {
+			g.peer.Drop(g.streams.SSRC, g.streams.RTXSSRC)
+		}
+	}
 	if first {
 		// Nothing sent yet: keep the publisher's numbers where possible, so that a plain track needs no rewriting at all.
 		g.timestamp, g.pictureID, g.tl0 = 0, 0, 0
@@ -510,7 +522,7 @@ func (g *Leg) Resend(sequences []uint16, out Out) {
 		count := last - uint64(uint16(last)-sn)
 		g.mu.Lock()
 		at := &g.sent[count&uint64(len(g.sent)-1)]
-		ok := at.count == count && g.allowance > 0 && (at.tries == 0 || at.tries < againTries && now-at.again >= againSpacing<<(at.tries-1))
+		ok := at.count == count && count >= g.fresh && g.layer >= 0 && g.allowance > 0 && (at.tries == 0 || at.tries < againTries && now-at.again >= againSpacing<<(at.tries-1))
 		e := *at
 		if ok {
 			at.again = now
@@ -518,13 +530,18 @@ func (g *Leg) Resend(sequences []uint16, out Out) {
 			g.allowance--
 		}
 		g.mu.Unlock()
-		if ok {
-			g.again(e, n, out, true)
+		if ok && g.again(e, n, out, true) == 0 {
+			g.mu.Lock()
+			if at := &g.sent[count&uint64(len(g.sent)-1)]; at.count == count && at.again == now { // as if it had not been asked for
+				at.again, at.tries = e.again, e.tries
+				g.allowance++
+			}
+			g.mu.Unlock()
 		}
 	}
 }
 
-// again sends what e remembers once more, to repair or as mere load. It gives the size, 0 if the packet is gone.
+// again sends what e remembers once more, to repair or as mere load. It gives the size, 0 if the packet is gone or there is no room for it.
 func (g *Leg) again(e sent, n Streams, out Out, repair bool) int {
 	l := &g.source.layers[e.layer]
 	var p Packet
@@ -571,7 +588,10 @@ func (g *Leg) again(e sent, n Streams, out Out, repair bool) int {
 	}
 	g.mu.Unlock()
 	if repair && transport != 0 && g.source.cfg.Video {
-		if held, full := g.peer.Hold(b[:size], roc, number, true); held || full {
+		switch held, full := g.peer.Hold(b[:size], roc, number, true); {
+		case full:
+			return 0
+		case held:
 			return size
 		}
 	}

@@ -101,6 +101,8 @@ type Peer interface {
 	Hold(b []byte, roc uint32, number int, repair bool) (held, full bool)
 	// Room reports whether there is room again for a key frame after a packet was dropped.
 	Room() bool
+	// Drop forgets what is held of a stream and its repairs.
+	Drop(ssrc, rtx uint32)
 	// Fetch reads from what sealing a packet will need, which brings it into the cache; see Source.fetch. The value means nothing.
 	Fetch() int
 }

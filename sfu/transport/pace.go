@@ -57,6 +57,13 @@ func (s *Session) Room() bool {
 	return p == nil || p.Room()
 }
 
+// Drop implements forward.Peer.
+func (s *Session) Drop(ssrc, rtx uint32) {
+	if p := s.pacer.Load(); p != nil {
+		p.Drop(ssrc, rtx)
+	}
+}
+
 func (p *pacing) add(s *Session) {
 	p.mu.Lock()
 	p.sessions = append(p.sessions, s)
