@@ -3,7 +3,6 @@
 package sfu
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -33,6 +32,7 @@ type Participant struct {
 	judged        Quality     // as it was told last
 	audience      *Audience   // nil for everybody
 	came          bool        // its connection was up once
+	ear           ear
 }
 
 // open makes the connections.
@@ -100,13 +100,14 @@ func (p *Participant) changed() {
 
 // Resume makes o the participant's observer. welcome is called before any event, with the room locked, so that nothing is lost or
 // told twice between the two. It gives the observer until now.
-func (p *Participant) Resume(o Observer, welcome func(self Info, others []Info, room RoomInfo)) (before Observer, err error) {
+// said is the number of the last numbered message from the participant.
+func (p *Participant) Resume(o Observer, welcome func(self Info, others []Info, room RoomInfo, said uint32)) (before Observer, err error) {
 	p.room.mu.Lock()
 	defer p.room.mu.Unlock()
 	if p.state == Disconnected {
 		return nil, ErrGone
 	}
-	welcome(p.info(), p.room.others(p), p.room.info())
+	welcome(p.info(), p.room.others(p), p.room.info(), p.ear.said)
 	before, p.observer = p.observer, o
 	p.room.greet(p)
 	return before, nil
@@ -403,25 +404,4 @@ func (p *Participant) unsubscribe(t *Track) {
 func (p *Participant) refuse(s *Subscription) {
 	p.unsubscribe(s.track)
 	p.observer.Tell(Refused{s.track.info.SID})
-}
-
-// Broadcast sends a data message to the others, or to those of them who are named.
-func (p *Participant) Broadcast(label string, message []byte, to []string) error {
-	if len(message) > transport.MaxMessage {
-		return fmt.Errorf("%w: a message of %d bytes", ErrForbidden, len(message))
-	}
-	p.room.mu.Lock()
-	if !p.profile.Permissions.Data {
-		p.room.mu.Unlock()
-		return ErrForbidden
-	}
-	var sessions []*Participant
-	for _, o := range p.room.order {
-		if o != p && (len(to) == 0 || slices.Contains(to, o.profile.Identity)) {
-			sessions = append(sessions, o)
-		}
-	}
-	p.room.mu.Unlock()
-	deliver(sessions, label, message)
-	return nil
 }

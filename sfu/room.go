@@ -28,6 +28,7 @@ type Room struct {
 	visited    bool
 	closed     bool
 	setup      Setup
+	recall     recall
 }
 
 // RoomInfo describes a room.
@@ -111,6 +112,7 @@ func (r *Room) Join(profile Profile, o Options, observer Observer, welcome func(
 		old.leave(Duplicate)
 	}
 	r.members[profile.Identity] = p
+	p.ear.since = time.Now()
 	r.order = append(r.order, p)
 	r.visited = true
 	if w := r.engine.cfg.Watcher; w != nil {
@@ -192,6 +194,7 @@ func (r *Room) tick(due agenda, out *transport.Batch) time.Duration {
 		return reportPeriod
 	}
 	if len(r.order) == 0 {
+		r.recall = recall{}
 		i := r.info()
 		limit := i.EmptyFor
 		if r.visited {
@@ -233,6 +236,7 @@ func (r *Room) tick(due agenda, out *transport.Batch) time.Duration {
 		r.hear()
 	}
 	if due.report {
+		r.recall.prune(time.Now())
 		for _, p := range slices.Clone(r.order) {
 			p.report(out)
 			p.check()

@@ -69,6 +69,7 @@ for (const single of [true, false]) {
   await checkAlone(`${name}: publish and subscribe`, async () => {
     a = await enter('alice', room, options);
     await a.page.evaluate(() => window.publish());
+    await a.page.evaluate(() => window.greet());
     b = await enter('bob', room, options);
     await heard(b, 'subscribed', (e) => e.kind === 'video' && e.from === 'alice');
     await heard(b, 'subscribed', (e) => e.kind === 'audio' && e.from === 'alice');
@@ -138,7 +139,26 @@ for (const single of [true, false]) {
     await heard(b, 'reconnected');
     return plays(b, 'a moving picture');
   });
-  await checkAlone(`${name}: resume with an ICE restart`, async () => {
+  await checkAlone(`${name}: what was said before one could hear, and during resumes, arrives once and in order`, async () => {
+    const said = a.page.evaluate(() => window.count());
+    for (const who of [a, b]) {
+      await forget(who);
+      await who.page.evaluate(() => window.room.simulateScenario('signal-reconnect'));
+      await heard(who, 'reconnected');
+      const before = await b.page.evaluate(() => window.numbers.length);
+      await until('more numbers', async () => (await b.page.evaluate(() => window.numbers.length)) > before + 20);
+    }
+    await a.page.evaluate(() => { window.counting = false; });
+    const n = await said;
+    const numbers = await until('all numbers', async () => {
+      const all = await b.page.evaluate(() => window.numbers);
+      return all.at(-1) === n - 1 ? all : null;
+    });
+    if (numbers.length !== n || numbers.some((x, i) => x !== i)) throw new Error(`of ${n} numbers bob hears ${JSON.stringify(numbers)}`);
+    if (JSON.stringify(await b.page.evaluate(() => window.welcomes)) !== '["welcome bob"]') throw new Error('bob was not greeted, or too often');
+    return { n };
+  });
+  await checkAlone(`${name}: a resume that fails, and a new beginning`, async () => {
     await forget(b);
     await b.page.evaluate(() => window.room.simulateScenario('resume-reconnect'));
     await heard(b, 'reconnected');

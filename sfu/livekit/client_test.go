@@ -81,6 +81,8 @@ type client struct {
 	clear    bool        // what it publishes is not encrypted
 	red      bool        // its sound is redundant where that was agreed
 	offer    func(sdp string) string
+	reliable *webrtc.DataChannel   // of a single connection
+	said     chan *wire.DataPacket // what came on it
 }
 
 const audioLevel = "urn:ietf:params:rtp-hdrext:ssrc-audio-level" // RFC 6464
@@ -163,6 +165,7 @@ type options struct {
 	offer          func(sdp string) string // what becomes of its offers on their way
 	claims         func(*Claims)
 	port           uint16 // of its media; 0 for any
+	late           bool   // a single connection is not offered with the join
 }
 
 // dial opens the WebSocket only.
@@ -223,6 +226,7 @@ func enter(t *testing.T, h *house, o options) (*client, *wire.JoinResponse) {
 	c := &client{
 		t: t, identity: o.identity, single: o.single, offer: o.offer, heard: make(chan *wire.SignalResponse, 1000), tracks: make(chan *webrtc.TrackRemote, 100),
 		answered: make(chan uint32, 100), closed: make(chan struct{}), wants: make(chan *wire.MediaSectionsRequirement, 100),
+		said: make(chan *wire.DataPacket, 1000),
 	}
 	api := newAPI(t, o.port)
 	switch {
@@ -239,13 +243,13 @@ func enter(t *testing.T, h *house, o options) (*client, *wire.JoinResponse) {
 	var request *wire.JoinRequest
 	if o.single {
 		request = &wire.JoinRequest{ConnectionSettings: &wire.ConnectionSettings{AutoSubscribe: true, SubscriberAllowPause: &o.mayPause}}
-		if _, err := c.pub.CreateDataChannel("_reliable", nil); err != nil {
-			t.Fatal(err)
-		}
+		c.channel()
 		for _, kind := range []webrtc.RTPCodecType{webrtc.RTPCodecTypeAudio, webrtc.RTPCodecTypeVideo} {
 			c.receivers(kind, 3)
 		}
-		request.PublisherOffer = c.makeOffer()
+		if !o.late {
+			request.PublisherOffer = c.makeOffer()
+		}
 	} else if c.sub, err = api.NewPeerConnection(webrtc.Configuration{}); err != nil {
 		t.Fatal(err)
 	}
@@ -267,6 +271,22 @@ func enter(t *testing.T, h *house, o options) (*client, *wire.JoinResponse) {
 		t.Fatalf("first message %v", first)
 	}
 	return c, first.GetJoin()
+}
+
+// channel makes a reliable channel, perhaps in place of another.
+func (c *client) channel() {
+	c.t.Helper()
+	var err error
+	if c.reliable, err = c.pub.CreateDataChannel("_reliable", nil); err != nil {
+		c.t.Fatal(err)
+	}
+	c.reliable.OnMessage(func(m webrtc.DataChannelMessage) {
+		p := &wire.DataPacket{}
+		if err := proto.Unmarshal(m.Data, p); err != nil {
+			c.t.Error(err)
+		}
+		c.said <- p
+	})
 }
 
 func (c *client) receivers(kind webrtc.RTPCodecType, n int) {

@@ -50,6 +50,8 @@ func (s *session) handle(m *wire.SignalRequest) bool {
 		return false
 	case *wire.SignalRequest_UpdateMetadata:
 		s.updateMetadata(m.UpdateMetadata)
+	case *wire.SignalRequest_SyncState:
+		s.sync(m.SyncState)
 	case *wire.SignalRequest_Ping:
 		s.send(&wire.SignalResponse{Message: &wire.SignalResponse_Pong{Pong: time.Now().UnixMilli()}})
 	case *wire.SignalRequest_PingReq:
@@ -167,6 +169,18 @@ func (s *session) subscribe(u *wire.UpdateSubscription) {
 			}}})
 		}
 	}
+}
+
+// sync takes what a client that has come back knows. Of tracks and subscriptions we know ourselves.
+func (s *session) sync(u *wire.SyncState) {
+	states := u.GetDatachannelReceiveStates()
+	last := map[string]uint32{}
+	for _, r := range states[:min(len(states), maxListed)] {
+		if sid := r.GetPublisherSid(); len(sid) <= maxName {
+			last[sid] = r.GetLastSeq()
+		}
+	}
+	s.p.Heard(last)
 }
 
 // audience takes who may receive the participant's tracks.

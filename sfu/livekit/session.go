@@ -131,10 +131,10 @@ func (s *session) resume() bool {
 		s.send(leave(wire.DisconnectReason_STATE_MISMATCH, wire.LeaveRequest_RECONNECT))
 		return false
 	}
-	before, err := p.Resume(s, func(self sfu.Info, others []sfu.Info, room sfu.RoomInfo) {
+	before, err := p.Resume(s, func(self sfu.Info, others []sfu.Info, room sfu.RoomInfo, said uint32) {
 		s.p = p
 		s.send(&wire.SignalResponse{Message: &wire.SignalResponse_Reconnect{Reconnect: &wire.ReconnectResponse{
-			IceServers: s.iceServers(), ServerInfo: s.server.info(),
+			IceServers: s.iceServers(), ServerInfo: s.server.info(), LastMessageSeq: said,
 		}}})
 		s.send(update(append(others, self)))
 		s.send(&wire.SignalResponse{Message: &wire.SignalResponse_RoomUpdate{RoomUpdate: &wire.RoomUpdate{Room: s.room(room)}}})
@@ -275,7 +275,7 @@ func (s *session) Message(label string, b []byte) {
 	if err != nil {
 		return
 	}
-	if err := s.p.Broadcast(label, out, to); err != nil && !errors.Is(err, sfu.ErrForbidden) {
+	if err := s.p.Broadcast(sfu.Message{Label: label, Body: out, To: to, Number: m.GetSequence()}); err != nil && !errors.Is(err, sfu.ErrForbidden) {
 		s.server.log.Debug("data packet", "error", err)
 	}
 }

@@ -98,13 +98,18 @@ func (s *Session) serveChannel(d *datachannel.DataChannel) {
 	c := &channel{d, lossy}
 	s.channels[label] = c
 	s.dataMu.Unlock()
+	s.handler.Channel(label, true)
 	s.wait.Go(func() {
 		defer func() {
 			s.dataMu.Lock()
-			if s.channels[label] == c {
+			last := s.channels[label] == c
+			if last {
 				delete(s.channels, label)
 			}
 			s.dataMu.Unlock()
+			if last {
+				s.handler.Channel(label, false)
+			}
 		}()
 		// Most channels never carry a large message: the buffer grows when one comes. It waits in SCTP's queue until then.
 		b := make([]byte, firstBuffer)

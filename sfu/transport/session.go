@@ -26,6 +26,8 @@ type Handler interface {
 	RTCP(compound []byte, out *Batch)
 	// Data takes a message of the data channel with that label.
 	Data(label string, message []byte)
+	// Channel is called when the data channel with that label can be written to, and when it was closed; another may come for it.
+	Channel(label string, open bool)
 	// Closed is called once, when the client has closed the session or it failed; not after Session.Close.
 	Closed(reason error)
 }

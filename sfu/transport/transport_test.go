@@ -50,6 +50,8 @@ func (e *ear) RTCP(p []byte, _ *Batch) {
 	default:
 	}
 }
+func (e *ear) Channel(string, bool) {}
+
 func (e *ear) Data(label string, p []byte) { e.data <- label + ":" + string(p) }
 func (e *ear) Closed(err error)            { e.closed <- err }
 
