@@ -71,8 +71,11 @@ type Server struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	wait     sync.WaitGroup
+	buffers  sync.Pool // *bytes.Buffer, for messages that come
 	mu       sync.Mutex
 	closed   bool
+	sessions map[*session]struct{} // that are read
+	watching bool                  // watch runs
 }
 
 // New makes a server.
@@ -93,7 +96,7 @@ func New(cfg Config) *Server {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
-		cfg: cfg, log: cfg.Log, node: "ND_" + rand.Text()[:12], trailer: []byte(rand.Text()), calls: calls(),
+		cfg: cfg, log: cfg.Log, node: "ND_" + rand.Text()[:12], trailer: []byte(rand.Text()), calls: calls(), sessions: map[*session]struct{}{},
 		// Tokens, not cookies, say who it is, so a page of any origin may connect.
 		upgrader: websocket.Upgrader{CheckOrigin: func(*http.Request) bool { return true }, ReadBufferSize: 4096, WriteBufferSize: 4096, WriteBufferPool: &sync.Pool{}},
 	}
@@ -281,10 +284,57 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, single bool) {
 	s.wait.Add(1)
 	s.mu.Unlock()
 	defer s.wait.Done()
-	ws, err := s.upgrader.Upgrade(w, r, nil)
+	ws, err := s.upgrader.Upgrade(hijacker{w}, r, nil)
 	if err != nil {
 		return // Upgrade has answered
 	}
 	ws.SetReadLimit(maxFrame)
 	newSession(s, ws, j).run()
+}
+
+// enter notes a session that is read, leave that it is not any more.
+func (s *Server) enter(x *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sessions[x] = struct{}{}
+	if !s.watching {
+		s.watching = true
+		s.wait.Go(s.watch)
+	}
+}
+
+func (s *Server) leave(x *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, x)
+}
+
+// watch cuts off clients that are silent, while there are any: one timer for all, because a deadline of each connection would wake the
+// process for each.
+func (s *Server) watch() {
+	t := time.NewTicker(max(s.cfg.PingTimeout/2, time.Millisecond))
+	defer t.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-t.C:
+		}
+		if !s.cutSilent(time.Now().Add(-2 * s.cfg.PingTimeout)) {
+			return
+		}
+	}
+}
+
+// cutSilent cuts off who was last heard before a moment; false if there is nobody to watch.
+func (s *Server) cutSilent(before time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for x := range s.sessions {
+		if x.heard.Load() < before.UnixNano() {
+			x.cut()
+		}
+	}
+	s.watching = len(s.sessions) > 0
+	return s.watching
 }

@@ -3,6 +3,7 @@
 package livekit
 
 import (
+	"bytes"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,7 @@ const (
 	messageBurst = 1000
 	refreshEvery = 5 * time.Minute
 	refreshFor   = 10 * time.Minute
+	maxKept      = 16 << 10 // bytes of a buffer for a message that is kept for the next one
 )
 
 // session is a participant's WebSocket. It implements sfu.Observer.
@@ -36,6 +38,11 @@ type session struct {
 	end    chan struct{}
 	once   sync.Once
 	text   atomic.Bool // the client writes JSON
+
+	heard   atomic.Int64 // when the client was last heard, Unix time in ns
+	waiting atomic.Int64 // messages queued or being written
+	writing sync.Mutex   // of messages to ws
+	pong    [longestPong]byte
 }
 
 var _ sfu.Observer = (*session)(nil)
@@ -49,6 +56,7 @@ func (s *session) Tell(e sfu.Event) { s.put(e) }
 
 // put queues a message; a client whose queue is full is cut off, for what it has missed cannot be made up.
 func (s *session) put(m any) {
+	s.waiting.Add(1)
 	select {
 	case s.queue <- m:
 	default:
@@ -166,28 +174,49 @@ func (s *session) read() {
 		}
 		_ = s.ws.Close() // wakes the reader; what was to be written is
 	})
-	for {
-		_ = s.ws.SetReadDeadline(time.Now().Add(2 * s.server.cfg.PingTimeout))
-		kind, b, err := s.ws.ReadMessage()
-		if err != nil || !limit.Allow() {
-			return
-		}
-		m := &wire.SignalRequest{}
-		switch kind {
-		case websocket.BinaryMessage:
-			s.text.Store(false)
-			err = proto.Unmarshal(b, m)
-		case websocket.TextMessage:
-			s.text.Store(true)
-			err = protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(b, m)
-		}
-		if err != nil {
-			return // a client that cannot speak
-		}
-		if !s.handle(m) {
-			return
-		}
+	s.heard.Store(time.Now().UnixNano())
+	s.server.enter(s)
+	defer s.server.leave(s)
+	for s.next(limit) {
 	}
+}
+
+// next handles one message; false ends the connection.
+func (s *session) next(limit *rate.Limiter) bool {
+	kind, r, err := s.ws.NextReader()
+	if err != nil {
+		return false
+	}
+	buffer, ok := s.server.buffers.Get().(*bytes.Buffer)
+	if !ok {
+		buffer = &bytes.Buffer{}
+	}
+	defer func() {
+		if buffer.Cap() <= maxKept {
+			buffer.Reset()
+			s.server.buffers.Put(buffer)
+		}
+	}()
+	now := time.Now()
+	if _, err := buffer.ReadFrom(r); err != nil || !limit.AllowN(now, 1) {
+		return false
+	}
+	s.heard.Store(now.UnixNano())
+	b := buffer.Bytes()
+	m := &wire.SignalRequest{}
+	switch kind {
+	case websocket.BinaryMessage:
+		s.text.Store(false)
+		if answer, ok := pong(s.pong[:0], b, now); ok && s.waiting.Load() == 0 && s.writing.TryLock() {
+			defer s.writing.Unlock()
+			return s.emit(kind, answer)
+		}
+		err = proto.Unmarshal(b, m)
+	case websocket.TextMessage:
+		s.text.Store(true)
+		err = protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(b, m)
+	}
+	return err == nil && s.handle(m) // a client that cannot speak is cut off
 }
 
 // write sends what is queued. It ends after the closing message, or when the client does not read.
@@ -202,6 +231,7 @@ func (s *session) write() {
 			return
 		case m = <-s.queue:
 		case <-refresh.C:
+			s.waiting.Add(1)
 			m = s.refreshToken()
 		}
 		var out *wire.SignalResponse
@@ -219,6 +249,7 @@ func (s *session) write() {
 		if out != nil && !s.writeOne(out) {
 			return
 		}
+		s.waiting.Add(-1)
 		if last {
 			return
 		}
@@ -238,6 +269,13 @@ func (s *session) writeOne(m *wire.SignalResponse) bool {
 		s.server.log.Error("encoding a signal", "error", err)
 		return false
 	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	return s.emit(kind, b)
+}
+
+// emit writes a message. The caller holds writing.
+func (s *session) emit(kind int, b []byte) bool {
 	_ = s.ws.SetWriteDeadline(time.Now().Add(writeTime))
 	return s.ws.WriteMessage(kind, b) == nil
 }
