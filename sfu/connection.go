@@ -369,24 +369,18 @@ func (p *Participant) feedback(arrivals, report bool, out *transport.Batch) {
 	}
 	c.mu.Unlock()
 	var blocks []packets.Reception
-	var lost []uint16
 	for _, t := range p.order {
 		if t.source == nil || t.section == nil {
 			continue
 		}
 		for layer := range forward.MaxLayers {
 			ssrc := t.section.ssrcs[layer].Load()
-			if ssrc == 0 {
+			if ssrc == 0 || !report {
 				continue
 			}
-			if lost = t.source.Lost(layer, lost[:0]); len(lost) > 0 {
-				b = packets.AppendNACK(b, c.ssrc, ssrc, lost)
-			}
-			if report {
-				if r, ok := t.source.Reception(layer); ok {
-					r.SSRC = ssrc
-					blocks = append(blocks, r)
-				}
+			if r, ok := t.source.Reception(layer); ok {
+				r.SSRC = ssrc
+				blocks = append(blocks, r)
 			}
 		}
 	}

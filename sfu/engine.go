@@ -59,6 +59,8 @@ type Engine struct {
 	wake   chan struct{}
 	gone   past
 
+	repairs repairs
+
 	draining atomic.Bool
 	wait     sync.WaitGroup
 }
@@ -86,9 +88,10 @@ func New(cfg Config) *Engine {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &Engine{cfg: cfg, log: cfg.Log, rooms: map[string]*Room{}, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1)}
+	e := &Engine{cfg: cfg, log: cfg.Log, rooms: map[string]*Room{}, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1), repairs: repairs{wake: make(chan struct{}, 1)}}
 	cfg.Transport.OnAwake(e.hurry)
 	e.wait.Go(func() { e.run(ctx) })
+	e.wait.Go(func() { e.repairs.run(ctx, cfg.Transport) })
 	return e
 }
 
@@ -170,8 +173,8 @@ func (e *Engine) forget(r *Room) {
 
 // Periods of the engine's work.
 const (
-	period        = 50 * time.Millisecond  // a look while there are pictures or lost packets
-	calmPeriod    = time.Second            // while there are only sounds that arrive whole, if no packet comes: see Transport.OnAwake
+	period        = 50 * time.Millisecond  // a look while there are pictures
+	calmPeriod    = time.Second            // while there are only sounds, if no packet comes: see Transport.OnAwake
 	sourcePeriod  = 100 * time.Millisecond // layers, key frames, transport-wide feedback
 	speakerPeriod = 400 * time.Millisecond
 	qualityPeriod = 5 * time.Second

@@ -316,7 +316,7 @@ func (s *show) hear() {
 	}
 	if s.now%(20*time.Millisecond) == 0 {
 		for _, c := range s.cameras {
-			if lost := c.losses.Due(nil, s.now); len(lost) > 0 {
+			if lost, _ := c.losses.Due(nil, s.now); len(lost) > 0 {
 				s.answer(func() {
 					if len(lost) >= manyLost {
 						s.path.Suspect(s.now)

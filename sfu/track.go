@@ -63,11 +63,14 @@ func (t *Track) start(c sdp.Codec) {
 	t.told = forward.MaxLayers - 1
 	publisher := t.publisher.publishing
 	s := t.section
+	holes := &holes{session: publisher.session, ssrc: publisher.ssrc, section: s}
 	t.source = forward.NewSource(forward.Config{
 		Red: t.red, Plain: plain, MayWrap: plain != 0,
 		Codec: kind, Repeat: slices.Contains(c.Feedback, "nack"), Descriptor: descriptor, Video: t.info.Video, ClockRate: c.Clock, Now: engine.cfg.Transport.Now, Hasten: engine.hurry,
 		AskKeyFrame: func(layer int) { publisher.askKeyFrame(s, layer) },
+		Missing:     func() { engine.repairs.add(holes) },
 	})
+	holes.source = t.source
 }
 
 func (t *Track) kind() string {

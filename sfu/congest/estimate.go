@@ -18,7 +18,12 @@ const (
 	headroom    = 1.25                   // times the throughput: more was not seen to fit
 	between     = 300 * time.Millisecond // decreases
 	freeAfter   = 10 * time.Second
-	freeRoom    = 1.2 // times what is asked for
+	freeRoom    = 1.2             // times what is asked for
+	obeyWithin  = 3 * time.Second // what is sent has to follow a limit that losses set;
+	obeyAgain   = time.Second     // within less, if it could not follow such a one before
+	vainFor     = time.Minute
+	quietFor    = 5 * time.Second // without a queue before losses are not put down to one
+	repairRoom  = 1.3             // times what is sent, when it cannot be less
 	listenFirst = 4 * time.Second
 	listenAfter = 6 * time.Second
 )
@@ -40,6 +45,8 @@ type Estimator struct {
 	delayed   time.Duration // last decrease for a queue
 	raised    time.Duration
 	enough    time.Duration // since when all that is asked for fits with room to spare
+	obeyed    time.Duration // last time when no more than the limit was sent
+	vain      time.Duration // last time when a limit was given up because it could not be obeyed
 	listening time.Duration // until when feedback is wanted
 	started   bool
 	heard     time.Duration // last feedback
@@ -162,10 +169,13 @@ func (e *Estimator) judge(s signal, now time.Duration) {
 }
 
 func (e *Estimator) lower(to float64, now time.Duration) {
+	if to = max(floor, to); !e.limited || to < 0.85*e.rate {
+		e.obeyed = now // what is sent needs time to follow
+	}
 	if e.limited {
 		to = min(to, e.rate)
 	}
-	e.limited, e.rate, e.lowered, e.raised, e.enough = true, max(floor, to), now, now, 0
+	e.limited, e.rate, e.lowered, e.raised, e.enough = true, to, now, now, 0
 }
 
 // lost follows an observation of losses.
@@ -181,6 +191,12 @@ func (e *Estimator) lost(now time.Duration) {
 		return
 	}
 	switch c := e.loss.capacity(); {
+	case e.disobeyed(now):
+		// The least that there is to send is more than was thought to fit, so nothing can be learnt by sending less, and a limit that nobody
+		// can obey only takes the room that repairs need. Nothing queues: it is taken for a bad path.
+		e.loss.noise = max(e.loss.noise, e.loss.mean())
+		e.rate = max(e.rate, repairRoom*e.loss.newest().sent)
+		e.obeyed, e.vain, e.before.set = now, now, false
 	case !math.IsInf(c, 1):
 		to := lossBackoff * c
 		if e.limited && e.rate <= c || now-e.lowered < between {
@@ -199,6 +215,18 @@ func (e *Estimator) lost(now time.Duration) {
 	case e.before.set && now-e.before.at > lossMemory:
 		e.before.set = false
 	}
+}
+
+// disobeyed reports whether more than the limit has been sent for some time, with losses but no queue.
+func (e *Estimator) disobeyed(now time.Duration) bool {
+	if o := e.loss.newest(); !e.limited || o.sent < 1.15*e.rate || e.delayed > 0 && now-e.delayed < quietFor {
+		e.obeyed = now
+	}
+	within := obeyWithin
+	if e.vain > 0 && now-e.vain < vainFor {
+		within = obeyAgain
+	}
+	return now-e.obeyed > within && e.loss.mean() > lossNotice
 }
 
 // Limited tells the estimate in bit/s; false while nothing speaks against sending everything.

@@ -31,6 +31,12 @@ type observation struct {
 	n    float64 // packets that it counts for
 }
 
+// worse reports whether more was lost than in p, by more than chance explains.
+func (o *observation) worse(p *observation) bool {
+	mean := (o.n*o.loss + p.n*p.loss) / (o.n + p.n)
+	return o.loss-p.loss > math.Max(0.05, 2.5*math.Sqrt(mean*(1-mean)*(1/o.n+1/p.n)))
+}
+
 // losses explains the losses of a path. A path that is too narrow and a path that is bad look the same at one rate: a share is lost.
 // They differ in what happens at another rate. So the newest observations are compared with what paths of different capacities and
 // with different shares of random loss would have done with them, and the likeliest one is believed; the random share that was found
@@ -70,13 +76,32 @@ func (l *losses) forget(now time.Duration) {
 	carried := last.sent * (1 - last.loss)
 	kept := 0
 	for i, o := range l.ring[:l.n] {
-		narrow := o.loss > last.loss+0.05 && o.sent*(1-o.loss) < 0.85*carried
+		narrow := o.worse(&last) && o.sent*(1-o.loss) < 0.85*carried
 		if i == l.n-1 || now-o.at < lossMemory && !narrow {
 			l.ring[kept] = o
 			kept++
 		}
 	}
 	l.n = kept
+}
+
+// newest is the newest observation; there must be one.
+func (l *losses) newest() *observation { return &l.ring[l.n-1] }
+
+// mean is the share that was lost in all observations.
+func (l *losses) mean() float64 {
+	share, _ := l.meanBelow(math.Inf(1))
+	return share
+}
+
+// meanBelow is the share that was lost while less than rate was sent, and for how many packets it stands.
+func (l *losses) meanBelow(rate float64) (share, n float64) {
+	for _, o := range l.ring[:l.n] {
+		if o.sent < rate {
+			share, n = share+o.n*o.loss, n+o.n
+		}
+	}
+	return share / math.Max(1, n), n
 }
 
 // reset forgets everything but the random share: the path was shown to be wider.
@@ -121,15 +146,18 @@ func (l *losses) capacity() float64 {
 			at = i
 		}
 	}
-	l.noise = math.Min(l.noise, share[at]+lossNotice)
-	return low * math.Pow(ratio, float64(at))
+	c := low * math.Pow(ratio, float64(at))
+	if below, n := l.meanBelow(0.9 * c); n >= lossWeight {
+		l.noise = math.Min(l.noise, below+lossNotice)
+	}
+	return c
 }
 
 // explain gives the log likelihood of what was observed if the path carried c bit/s, and the random share that goes with it best.
 func (l *losses) explain(c float64) (score, share float64) {
 	score = math.Inf(-1)
 	for _, p := range [...]float64{0.002, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.14, 0.18, 0.23, 0.28, 0.34, 0.4, 0.5, 0.6, 0.75, 0.9} {
-		s := -lossShy*p - lossDoubt*math.Max(0, p-math.Max(l.noise+lossNotice, lossUsual))
+		s := -lossShy*math.Max(0, p-l.noise) - lossDoubt*math.Max(0, p-math.Max(l.noise+lossNotice, lossUsual))
 		for _, o := range l.ring[:l.n] {
 			q := p
 			if o.sent > c {

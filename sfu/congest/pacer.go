@@ -24,7 +24,8 @@ const (
 	littleMost    = maxWaiting / 8         // more than these
 	littleWithin  = 150 * time.Millisecond
 	maxRepairs    = 64
-	repairWithin  = 300 * time.Millisecond // a repair that would come later is asked for again before
+	repairWithin  = 50 * time.Millisecond  // a repair that would come later is asked for again before: browsers do every 20 ms
+	repairStale   = 100 * time.Millisecond // and one that waited for as long is not sent
 )
 
 // Pacer spreads what goes to one path that does not carry everything over time, so that a key frame is not lost where the path is
@@ -32,8 +33,9 @@ const (
 // pictures leave of the estimate itself, or a path that is full would stay full of repairs of what they made it lose. Sound does not come
 // here: it never waits.
 //
-// Both queues are bounded. A repair that finds no room is dropped: it will be asked for again. So is media, and its sender has to
-// drop what follows up to the next key frame, which it asks for when Room says that there is room for it.
+// Both queues are bounded. A repair that could not go soon is dropped: it will be asked for again, and if it waited, the queue would fill
+// with the same packets many times over, each too late. Media that finds no room is dropped too, and its sender has to drop what follows up
+// to the next key frame, which it asks for when Room says that there is room for it.
 //
 // It is safe for concurrent use and allocates only until its queues have been as long as they get.
 type Pacer struct {
@@ -56,6 +58,7 @@ type waiting struct {
 	size   int
 	roc    uint32
 	number int
+	since  time.Duration
 	bytes  [packets.MaxSize]byte
 }
 
@@ -134,7 +137,7 @@ func (p *Pacer) Hold(b []byte, roc uint32, number int, repair bool, now time.Dur
 		p.charge(len(b), repair)
 		return false, false, false
 	}
-	if q.n == most || len(b) > packets.MaxSize || repair && float64((q.n+1)*len(b)) > p.repairRoom() {
+	if q.n == most || len(b) > packets.MaxSize || repair && q.n > 0 && float64((q.n+1)*len(b)) > p.repairRoom() {
 		return false, true, false
 	}
 	first = p.media.n+p.repair.n == 0
@@ -144,7 +147,7 @@ func (p *Pacer) Hold(b []byte, roc uint32, number int, repair bool, now time.Dur
 	} else {
 		p.free = w.next
 	}
-	w.size, w.roc, w.number = copy(w.bytes[:], b), roc, number
+	w.size, w.roc, w.number, w.since = copy(w.bytes[:], b), roc, number, now
 	q.put(w)
 	if !repair {
 		p.bytes += w.size
@@ -159,6 +162,10 @@ func (p *Pacer) Next(to []byte, now time.Duration) (n int, roc uint32, number in
 	defer p.mu.Unlock()
 	p.settle(now)
 	q := &p.repair
+	for q.n > 0 && now-q.first.since > repairStale {
+		w := q.take()
+		w.next, p.free = p.free, w
+	}
 	repair := q.n > 0 && p.repairDue()
 	if !repair {
 		q = &p.media
@@ -166,12 +173,7 @@ func (p *Pacer) Next(to []byte, now time.Duration) (n int, roc uint32, number in
 			return 0, 0, 0, p.media.n+p.repair.n > 0
 		}
 	}
-	w := q.first
-	q.first = w.next
-	if q.first == nil {
-		q.last = nil
-	}
-	q.n--
+	w := q.take()
 	if !repair {
 		p.bytes -= w.size
 	}
@@ -207,6 +209,16 @@ func (p *Pacer) Drop(ssrc, rtx uint32) {
 			q.put(w)
 		}
 	}
+}
+
+// take takes the first one out; there must be one.
+func (q *queue) take() *waiting {
+	w := q.first
+	if q.first = w.next; q.first == nil {
+		q.last = nil
+	}
+	q.n--
+	return w
 }
 
 func (q *queue) put(w *waiting) {

@@ -153,6 +153,40 @@ func TestWhatWaitsOfAStreamIsDropped(t *testing.T) {
 	}
 }
 
+// A browser asks for what is missing every 20 ms. What cannot go soon must not wait, or the queue fills with the same packets many times
+// over, and each comes too late.
+func TestRepairsGoSoonOrNotAtAll(t *testing.T) {
+	for _, rate := range []int{100_000, 500_000, 5_000_000} {
+		var p Pacer
+		p.Follow(rate, 0)
+		held := map[int]time.Duration{}
+		longest, n := time.Duration(0), 0
+		to := make([]byte, packets.MaxSize)
+		for now := time.Second; now < 4*time.Second; now += 5 * time.Millisecond {
+			p.Hold(numbered(0), 0, 20, false, now) // more media than there is room for
+			for range max(1, rate/200_000) {
+				n++
+				if h, _, _ := p.Hold(numbered(n), 0, 20, true, now); h {
+					held[n] = now
+				}
+			}
+			for {
+				size, _, _, _ := p.Next(to, now)
+				if size == 0 {
+					break
+				}
+				if at, ok := held[int(binary.BigEndian.Uint16(to))]; ok {
+					longest = max(longest, now-at)
+				}
+			}
+		}
+		t.Logf("%d bit/s: the longest that a repair waited %v, of %d that waited", rate, longest, len(held))
+		if longest > repairStale {
+			t.Errorf("%d bit/s: a repair waited for %v", rate, longest)
+		}
+	}
+}
+
 func TestThePacerIsBounded(t *testing.T) {
 	var p Pacer
 	p.Follow(200_000, 0)

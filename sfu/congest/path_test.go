@@ -294,3 +294,36 @@ func TestABadPathThatIsWideIsNotStarved(t *testing.T) {
 		}
 	}
 }
+
+// A few small pictures that cannot be smaller, over a bad path with room for much more: the losses would fit a path that carries
+// seven tenths of them just as well, as nothing else is ever sent. If that were believed for long, there would be no room for repairs.
+func TestSmallPicturesOverABadPathKeepRoomForRepairs(t *testing.T) {
+	runs, sum := 0, 0
+	for _, most := range []float64{60e3, 130e3, 300e3, 700e3} {
+		for _, loss := range []float64{0.1, 0.2, 0.3} {
+			for seed := range uint64(4) {
+				d := newRoad(20e6, most)
+				d.r = rand.New(rand.NewPCG(seed, 9))
+				d.loss, d.lostBack = loss, loss
+				s := d.senders[0]
+				s.fixed = true
+				tight, needed := 0, most/(1-loss)
+				for range 300 {
+					d.run(100 * time.Millisecond)
+					if rate, limited := s.e.Limited(); limited && paceFactor*float64(rate) < needed {
+						tight++
+					}
+				}
+				runs, sum = runs+1, sum+tight
+				if tight > 200 {
+					t.Errorf("%.0f kbit/s, %.0f %% lost: too narrow for %.1f s of 30", most/1000, 100*loss, float64(tight)/10)
+				}
+			}
+		}
+	}
+	mean := float64(sum) / float64(10*runs)
+	t.Logf("too narrow for %.1f s of 30 on average", mean)
+	if mean > 5 {
+		t.Errorf("too narrow for %.1f s of 30 on average", mean)
+	}
+}

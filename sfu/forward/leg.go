@@ -85,11 +85,13 @@ type sent struct {
 	tries     uint8         // how often it was
 }
 
-// What a subscriber may ask to be sent again: a packet not more often than it could have learnt that it is still missing, each time after
-// twice the time, and in all not more than has been sent, so that requests for the same packets over and over do not multiply the traffic.
+// What a subscriber may ask to be sent again: a packet not more often than it could have learnt that it is still missing, after the first few
+// times each time after twice the time, and in all not more than has been sent, so that requests for the same packets over and over do not
+// multiply the traffic. Browsers ask ten times, as often as a round trip allows, and not more often than every 20 ms.
 const (
 	againSpacing = 10 * time.Millisecond
-	againTries   = 8 // the last one 1.3 s after the first
+	againSteady  = 4  // times that need not be further apart
+	againTries   = 10 // the last one 1.3 s after the first
 	allowanceMax = 200
 	allowanceMin = 64 // to begin with
 )
@@ -522,7 +524,7 @@ func (g *Leg) Resend(sequences []uint16, out Out) {
 		count := last - uint64(uint16(last)-sn)
 		g.mu.Lock()
 		at := &g.sent[count&uint64(len(g.sent)-1)]
-		ok := at.count == count && count >= g.fresh && g.layer >= 0 && g.allowance > 0 && (at.tries == 0 || at.tries < againTries && now-at.again >= againSpacing<<(at.tries-1))
+		ok := at.count == count && count >= g.fresh && g.layer >= 0 && g.allowance > 0 && at.tries < againTries && (at.tries == 0 || now-at.again >= againSpacing<<max(0, int(at.tries)-againSteady))
 		e := *at
 		if ok {
 			at.again = now
@@ -590,6 +592,9 @@ func (g *Leg) again(e sent, n Streams, out Out, repair bool) int {
 	if repair && transport != 0 && g.source.cfg.Video {
 		switch held, full := g.peer.Hold(b[:size], roc, number, true); {
 		case full:
+			g.mu.Lock()
+			g.stats.Again--
+			g.mu.Unlock()
 			return 0
 		case held:
 			return size

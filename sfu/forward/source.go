@@ -45,6 +45,9 @@ type Config struct {
 	Descriptor uint8
 	// Hasten says that the source has become Restless; it may be nil. It must not block nor call back.
 	Hasten func()
+	// Missing says that Lost should be called now and then until nothing is missing any more; it may be nil, and be called often. It must
+	// not block nor call back.
+	Missing func()
 	// AskKeyFrame asks the publisher for a key frame of a layer. It must not block nor call back.
 	AskKeyFrame func(layer int)
 }
@@ -180,6 +183,7 @@ func (l *Layer) take(s *Source, run []Packet, now time.Duration) []Packet {
 		}
 		p.Count = l.sequence.Extend(p.Header.Sequence)
 		if !l.ring.Put(p.Count, p.Raw) {
+			l.losses.Twice(p.Count)
 			continue // twice, or too late for anybody
 		}
 		if !l.losses.Arrived(p.Count, now) && s.cfg.Video {
@@ -200,8 +204,8 @@ func (l *Layer) take(s *Source, run []Packet, now time.Duration) []Packet {
 		kept++
 	}
 	l.last = now
-	if s.cfg.Repeat && !s.cfg.Video && l.losses.Pending() > 0 {
-		s.hasten()
+	if l.losses.Pending() > 0 && s.cfg.Missing != nil && (s.cfg.Repeat || s.cfg.Video) {
+		s.cfg.Missing()
 	}
 	return run[:kept]
 }
@@ -220,17 +224,8 @@ func (l *Layer) count(p *Packet, codec Codec) {
 	}
 }
 
-// Restless reports whether Tick and Lost should be called often: there are pictures, or packets that may come if they are asked for. A
-// sound that arrives whole wants nothing.
-func (s *Source) Restless() bool {
-	if s.cfg.Video {
-		return s.alive.Load() != 0
-	}
-	l := &s.layers[0]
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return s.cfg.Repeat && l.losses.Pending() > 0
-}
+// Restless reports whether Tick should be called often: there are pictures. A sound wants nothing.
+func (s *Source) Restless() bool { return s.cfg.Video && s.alive.Load() != 0 }
 
 func (s *Source) hasten() {
 	if s.cfg.Hasten != nil && !s.hastened.Swap(true) {
@@ -303,15 +298,20 @@ func (s *Source) Reach() (loss float64, jitter time.Duration, ok bool) {
 	return loss, jitter, ok
 }
 
-// Lost appends the sequence numbers of layer that the publisher should send again now.
-func (s *Source) Lost(layer int, to []uint16) []uint16 {
+// Lost appends the sequence numbers of layer that the publisher should send again now; more says that packets are still hoped for.
+// A picture of which a packet is given up needs a key frame, for which Tick asks: its receivers would stand still for seconds first.
+func (s *Source) Lost(layer int, to []uint16) (lost []uint16, more bool) {
 	if !s.cfg.Video && !s.cfg.Repeat {
-		return to
+		return to, false
 	}
 	l := &s.layers[layer]
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.losses.Due(to, s.cfg.Now())
+	lost, whole := l.losses.Due(to, s.cfg.Now())
+	if !whole && s.cfg.Video {
+		l.lost = true
+	}
+	return lost, l.losses.Pending() > 0
 }
 
 // Report notes a sender report of layer.

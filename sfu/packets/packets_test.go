@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -166,31 +165,6 @@ func TestRingForgetsTheOldestAndNeverGivesTornPackets(t *testing.T) {
 	}
 	if r.Get(0) != nil {
 		t.Error("an empty slot was given")
-	}
-}
-
-func TestLossesAreAskedForUntilTheyArriveOrGrowOld(t *testing.T) {
-	var l Losses
-	l.Arrived(100, 0)
-	l.Arrived(104, 0)
-	if got := l.Due(nil, 0); len(got) != 0 {
-		t.Errorf("asked at once for what may be late: %v", got)
-	}
-	if got := l.Due(nil, 10*time.Millisecond); !cmp.Equal(got, []uint16{101, 102, 103}) {
-		t.Errorf("due = %v", got)
-	}
-	l.Arrived(102, 0)
-	if got := l.Due(nil, 20*time.Millisecond); len(got) != 0 {
-		t.Errorf("asked again too early: %v", got)
-	}
-	if got := l.Due(nil, 60*time.Millisecond); !cmp.Equal(got, []uint16{101, 103}) {
-		t.Errorf("due = %v", got)
-	}
-	if got := l.Due(nil, 2*time.Second); len(got) != 0 || l.Pending() != 0 {
-		t.Errorf("still hoping: %v, %d", got, l.Pending())
-	}
-	if l.Arrived(104+1000, 3*time.Second) {
-		t.Error("a hole of a thousand packets was not reported")
 	}
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Usage: node loss.mjs [SECONDS]
 // Two people in Element Call, in browsers, while three of ten datagrams are lost in each direction, so that half of what nobody sends again is
-// missing at the other end. The call must stay up, and no second without sound of the other may pass: without a sample that came over
-// the network and was not made up by the browser. Runs in a network namespace of its own (root, nft). Prints a line of JSON for each
+// missing at the other end. The call must stay up, and no second without the other's sound or picture may pass: without a sample that came over
+// the network and was not made up by the browser, without a frame. Runs in a network namespace of its own (root, nft). Prints a line of JSON for each
 // case, {"case", "error"} or {"case", "note"}; loadtest/interop reads them.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -124,6 +124,7 @@ try {
       // Half would be missing if nobody sent it again.
       assert.ok(f.lost <= 20, `${f.lost} of 100 packets of sound are missing: ${JSON.stringify(found)}`);
       assert.ok(f.silence <= 1000, `${f.silence} ms without sound: ${JSON.stringify(found)}`);
+      assert.ok(f.pictures <= 1000, `${f.pictures} ms without a picture: ${JSON.stringify(found)}`);
     }
     await both((p) => p.tiles(2));
     await both((p) => p.sees(1));
