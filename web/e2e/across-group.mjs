@@ -6,7 +6,7 @@
 // {"case", "note"}. loadtest/interop starts the servers and reads them.
 import assert from 'node:assert/strict';
 import { check, failed } from './cases.mjs';
-import { Caller, elementCall, PATIENCE, SLOW_CAMERA, watchConnections } from './group.mjs';
+import { caller, CALLS_FOR_ALL, elementCall, gather, SLOW_CAMERA } from './group.mjs';
 import { freshName, launch } from './pages.mjs';
 
 if (process.argv[2] === 'prepare') {
@@ -18,13 +18,7 @@ const servers = process.argv.slice(2, 4);
 
 const browser = await launch({ flags: [SLOW_CAMERA] });
 const people = [];
-for (const [i, stem] of ['ann', 'ben', 'cem', 'dee'].entries()) {
-  const client = await browser.person(servers[i >> 1], { context: { viewport: { width: 1000, height: 700 } } });
-  await client.page.context().addInitScript(watchConnections);
-  client.page.setDefaultTimeout(PATIENCE);
-  if (process.env.VERBOSE) client.page.on('console', (m) => console.log(stem, m.text().slice(0, 300)));
-  people.push(Object.assign(new Caller(client), { stem }));
-}
+for (const [i, stem] of ['ann', 'ben', 'cem', 'dee'].entries()) people.push(await caller(browser, servers[i >> 1], stem));
 const [ann, ben, cem, dee] = people;
 const all = (f) => Promise.all(people.map(f));
 
@@ -35,26 +29,11 @@ async function sfus(who) {
 }
 
 try {
-  let roomId;
   (await check('accounts', async () => {
     for (const p of people) await p.client.signUp(freshName(p.stem));
   })) &&
     (await check('an encrypted room across servers', async () => {
-      const others = await Promise.all([ben, cem, dee].map((p) => p.client.userId()));
-      roomId = await ann.page.evaluate(async (invite) => {
-        const { client } = window.__trunkboard;
-        const { room_id: id } = await client.createRoom({
-          preset: 'private_chat',
-          name: 'Planning',
-          invite,
-          initial_state: [{ type: 'm.room.encryption', state_key: '', content: { algorithm: 'm.megolm.v1.aes-sha2' } }],
-          // Element and our own client let members of a room take part in its calls.
-          power_level_content_override: { events: { 'org.matrix.msc3401.call.member': 0 } },
-        });
-        return id;
-      }, others);
-      for (const p of [ben, cem, dee]) await p.client.acceptInvite(roomId);
-      await ann.client.openRoom(roomId);
+      await gather(people, CALLS_FOR_ALL);
     })) &&
     (await check('four people on two servers see and hear each other', async () => {
       for (const p of people) await p.join();

@@ -6,7 +6,7 @@
 // {"case", "error"} or {"case", "note"}. loadtest/interop starts the servers and reads them.
 import assert from 'node:assert/strict';
 import { check, failed } from './cases.mjs';
-import { Caller, elementCall, PATIENCE, SLOW_CAMERA, watchConnections } from './group.mjs';
+import { caller, CALLS_FOR_ALL, elementCall, gather, SLOW_CAMERA } from './group.mjs';
 import { freshName, launch } from './pages.mjs';
 
 if (process.argv[2] === 'prepare') {
@@ -17,33 +17,13 @@ if (process.argv[2] === 'prepare') {
 const [url, sfu] = process.argv.slice(2);
 
 const [browser, other] = await Promise.all([launch({ flags: [SLOW_CAMERA] }), launch({ flags: [SLOW_CAMERA] })]);
-const person = async (from, stem) => {
-  const client = await from.person(url, { context: { viewport: { width: 1000, height: 700 } } });
-  await client.page.context().addInitScript(watchConnections);
-  client.page.setDefaultTimeout(PATIENCE);
-  if (process.env.VERBOSE) client.page.on('console', (m) => console.log(stem, m.text().slice(0, 300)));
-  return Object.assign(new Caller(client), { stem });
-};
 
 try {
-  const [ann, ben, cem] = [await person(browser, 'ann'), await person(browser, 'ben'), await person(other, 'cem')];
+  const [ann, ben, cem] = [await caller(browser, url, 'ann'), await caller(browser, url, 'ben'), await caller(other, url, 'cem')];
   let roomId;
   await check('accounts and an encrypted room', async () => {
     for (const p of [ann, ben, cem]) await p.client.signUp(freshName(p.stem));
-    roomId = await ann.page.evaluate(async (invite) => {
-      const { client } = window.__trunkboard;
-      const { room_id: id } = await client.createRoom({
-        preset: 'private_chat',
-        name: 'Planning',
-        invite,
-        initial_state: [{ type: 'm.room.encryption', state_key: '', content: { algorithm: 'm.megolm.v1.aes-sha2' } }],
-        // Element and our own client let members of a room take part in its calls.
-        power_level_content_override: { events: { 'org.matrix.msc3401.call.member': 0 } },
-      });
-      return id;
-    }, await Promise.all([ben, cem].map((p) => p.client.userId())));
-    for (const p of [ben, cem]) await p.client.acceptInvite(roomId);
-    await ann.client.openRoom(roomId);
+    roomId = await gather([ann, ben, cem], CALLS_FOR_ALL);
   });
   await check('three people see and hear each other', async () => {
     for (const p of [ann, ben, cem]) await p.join();

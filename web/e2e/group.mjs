@@ -153,3 +153,36 @@ export class Caller {
     throw new Error(`${this.client.name} has ${count} tiles, not ${n}`);
   }
 }
+
+/** Somebody with a window for group calls in a browser of `launch`, on the server at `url`; no account yet. With VERBOSE the console is shown. */
+export async function caller(browser, url, stem) {
+  const client = await browser.person(url, { context: { viewport: { width: 1000, height: 700 } } });
+  await client.page.context().addInitScript(watchConnections);
+  client.page.setDefaultTimeout(PATIENCE);
+  if (process.env.VERBOSE) client.page.on('console', (m) => console.log(stem, m.text().slice(0, 400)));
+  return Object.assign(new Caller(client), { stem });
+}
+
+/**
+ * An encrypted room that these callers, who have accounts, are in; the first makes it, and all have it open. `more` goes
+ * into the request that makes it. Returns its id.
+ */
+export async function gather([host, ...others], more = {}) {
+  const invite = await Promise.all(others.map((p) => p.client.userId()));
+  const id = await host.page.evaluate(
+    async (asked) => (await window.__trunkboard.client.createRoom(asked)).room_id,
+    {
+      preset: 'private_chat',
+      name: 'Planning',
+      invite,
+      initial_state: [{ type: 'm.room.encryption', state_key: '', content: { algorithm: 'm.megolm.v1.aes-sha2' } }],
+      ...more,
+    },
+  );
+  for (const p of others) await p.client.acceptInvite(id);
+  await host.client.openRoom(id);
+  return id;
+}
+
+/** What lets every member of a room begin its calls on a homeserver whose own power levels do not: Element and our client make rooms with it. */
+export const CALLS_FOR_ALL = { power_level_content_override: { events: { 'org.matrix.msc3401.call.member': 0 } } };

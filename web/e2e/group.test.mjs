@@ -3,7 +3,7 @@
 // encryption with a key for each.
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { Caller, elementCall, PATIENCE, SLOW_CAMERA, watchConnections } from './group.mjs';
+import { caller, elementCall, gather, SLOW_CAMERA } from './group.mjs';
 import { freshName, launch } from './pages.mjs';
 import { homeserver } from './server.mjs';
 
@@ -30,12 +30,9 @@ for (const mode of (process.env.TRUNKBOARD_RTC_MODES ?? 'compatibility,matrix_2_
 
     const shot = async (caller, name) => shots && caller.page.screenshot({ path: `${shots}/${mode}-${name}.png` });
     const person = async (from, stem) => {
-      const client = await from.person(server.url, { context: { viewport: { width: 1000, height: 700 } } });
-      await client.page.context().addInitScript(watchConnections);
-      client.page.setDefaultTimeout(PATIENCE);
-      if (process.env.VERBOSE) client.page.on('console', (m) => console.log(stem, m.text().slice(0, 400)));
-      await client.signUp(freshName(stem));
-      return new Caller(client);
+      const who = await caller(from, server.url, stem);
+      await who.client.signUp(freshName(stem));
+      return who;
     };
 
     before(async () => {
@@ -44,19 +41,7 @@ for (const mode of (process.env.TRUNKBOARD_RTC_MODES ?? 'compatibility,matrix_2_
       ann = await person(browser, 'ann');
       ben = await person(browser, 'ben');
       cem = await person(other, 'cem');
-      roomId = await ann.page.evaluate(async (invite) => {
-        const { client } = window.__trunkboard;
-        const { room_id: id } = await client.createRoom({
-          preset: 'private_chat',
-          name: 'Planning',
-          invite,
-          initial_state: [{ type: 'm.room.encryption', state_key: '', content: { algorithm: 'm.megolm.v1.aes-sha2' } }],
-        });
-        return id;
-      }, [await ben.client.userId(), await cem.client.userId()]);
-      await ben.client.acceptInvite(roomId);
-      await cem.client.acceptInvite(roomId);
-      await ann.client.openRoom(roomId);
+      roomId = await gather([ann, ben, cem]);
     });
     after(async () => {
       if (server && process.env.VERBOSE) console.log(server.log());

@@ -11,7 +11,7 @@ import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { check, failed } from './cases.mjs';
-import { Caller, elementCall, PATIENCE, SLOW_CAMERA, watchConnections } from './group.mjs';
+import { caller, elementCall, gather, SLOW_CAMERA } from './group.mjs';
 import { freshName, launch } from './pages.mjs';
 import { homeserver } from './server.mjs';
 import { hum } from './sound.mjs';
@@ -90,27 +90,14 @@ const browsers = await Promise.all([0, 1].map(() => launch({ flags: [SLOW_CAMERA
 try {
   const [ann, ben] = await Promise.all(
     ['ann', 'ben'].map(async (stem, i) => {
-      const client = await browsers[i].person(server.url, { context: { viewport: { width: 1000, height: 700 } } });
-      await client.page.context().addInitScript(watchConnections);
-      client.page.setDefaultTimeout(PATIENCE);
-      await client.signUp(freshName(stem));
-      return new Caller(client);
+      const who = await caller(browsers[i], server.url, stem);
+      await who.client.signUp(freshName(stem));
+      return who;
     }),
   );
   const both = (f) => Promise.all([ann, ben].map(f));
   await check('a call without losses', async () => {
-    const roomId = await ann.page.evaluate(async (invite) => {
-      const { client } = window.__trunkboard;
-      const { room_id: id } = await client.createRoom({
-        preset: 'private_chat',
-        name: 'Planning',
-        invite,
-        initial_state: [{ type: 'm.room.encryption', state_key: '', content: { algorithm: 'm.megolm.v1.aes-sha2' } }],
-      });
-      return id;
-    }, [await ben.client.userId()]);
-    await ben.client.acceptInvite(roomId);
-    await ann.client.openRoom(roomId);
+    await gather([ann, ben]);
     await ann.join();
     await ben.join();
     await both((p) => p.sees(1));
