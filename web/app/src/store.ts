@@ -4,8 +4,7 @@ import { create } from 'zustand';
 import type { RoomItem } from './matrix/roomItem.ts';
 import { loadDevices, type DeviceChoice } from './calls/devices.ts';
 import type { CallView, IncomingView } from './calls/view.ts';
-import type { EncryptionView } from './matrix/encryption.ts';
-import type { VerificationView } from './matrix/verification.ts';
+import type { EncryptionView, VerificationView } from './encryption/view.ts';
 
 export type SyncStatus = 'starting' | 'ready' | 'offline';
 

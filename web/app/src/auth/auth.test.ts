@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { chooseFlow, deviceName, explain, MatrixFailure, signIn, signUp, TokenNeeded } from './auth.ts';
+import { chooseFlow, deviceName, explain, signIn, signUp, TokenNeeded } from './auth.ts';
+import { MatrixFailure } from './request.ts';
 import { askForMail, MailNeeded, MailSent, resetPassword } from './mail.ts';
 import { saveSession, type Session } from './session.ts';
 import { TokenKeeper } from './tokens.ts';

@@ -1,20 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Signing in and up with plain fetch, so that the first screen does not wait for the Matrix SDK.
 import { askForMail, MailNeeded, MailSent, notOpened, proof, type Mail } from './mail.ts';
+import { call, MatrixFailure } from './request.ts';
 import type { Session } from './session.ts';
-
-/** An answer of the homeserver that is not a success. `code` is the Matrix errcode, or `NETWORK`. */
-export class MatrixFailure extends Error {
-  readonly code: string;
-  readonly status: number;
-  readonly body: Record<string, unknown>;
-  constructor(code: string, message: string, status: number, body: Record<string, unknown> = {}) {
-    super(message);
-    this.code = code;
-    this.status = status;
-    this.body = body;
-  }
-}
 
 /** Thrown by signUp when the server asks for a registration token and none was given. */
 export class TokenNeeded extends Error {
@@ -35,31 +23,6 @@ interface Challenge {
   session?: string;
   flows?: { stages: string[] }[];
   completed?: string[];
-}
-
-export async function call(
-  baseUrl: string,
-  method: 'GET' | 'POST',
-  path: string,
-  body?: unknown,
-): Promise<Record<string, unknown>> {
-  let response: Response;
-  try {
-    response = await fetch(baseUrl + path, {
-      method,
-      headers: body === undefined ? undefined : { 'Content-Type': 'application/json' },
-      body: body === undefined ? undefined : JSON.stringify(body),
-    });
-  } catch {
-    throw new MatrixFailure('NETWORK', 'The server cannot be reached. Check your connection and try again.', 0);
-  }
-  const answer = (await response.json().catch(() => ({}))) as Record<string, unknown>;
-  if (!response.ok) {
-    const code = typeof answer.errcode === 'string' ? answer.errcode : 'M_UNKNOWN';
-    const text = typeof answer.error === 'string' ? answer.error : `The server answered ${response.status}.`;
-    throw new MatrixFailure(code, text, response.status, answer);
-  }
-  return answer;
 }
 
 function toSession(baseUrl: string, answer: Record<string, unknown>): Session {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Proof of an e-mail address: the server mails a link, and what it asked for goes on once the link has been opened
 // (client-server API, "Email-based (identity / homeserver)" and "Password Management").
-import { call, MatrixFailure } from './auth.ts';
+import { call, MatrixFailure } from './request.ts';
 
 /** A mail that was asked for. `sid` and `secret` prove the address once its link has been opened. */
 export interface Mail {

@@ -3,6 +3,7 @@ import { useCallback, useEffect, useRef, useState } from 'react';
 import { clock } from '../matrix/callTile.ts';
 import { useApp } from '../store.ts';
 import { Avatar } from '../ui/Avatar.tsx';
+import { toggleFullscreen, useFullscreen } from '../ui/fullscreen.ts';
 import { Icon, type IconName } from '../ui/Icon.tsx';
 import { useConnection } from '../workspace/context.ts';
 import { DevicePickers } from './DevicePickers.tsx';
@@ -44,20 +45,6 @@ function useIdle(active: boolean): { idle: boolean; wake: () => void } {
   return { idle: active && idle, wake };
 }
 
-function useFullscreen(ref: React.RefObject<HTMLElement | null>): { full: boolean; toggle: () => void } {
-  const [full, setFull] = useState(false);
-  useEffect(() => {
-    const changed = () => setFull(document.fullscreenElement !== null);
-    document.addEventListener('fullscreenchange', changed);
-    return () => document.removeEventListener('fullscreenchange', changed);
-  }, []);
-  const toggle = () => {
-    if (document.fullscreenElement) void document.exitFullscreen();
-    else void ref.current?.requestFullscreen().catch(() => {});
-  };
-  return { full, toggle };
-}
-
 function Timer({ since }: { since: number }) {
   const [now, setNow] = useState(() => Date.now());
   useEffect(() => {
@@ -79,7 +66,7 @@ function Stage({ call }: { call: CallView }) {
   const remotePicture = !ended && (call.remoteCamera || call.remoteScreen !== null);
   const [panel, setPanel] = useState<'devices' | 'quality' | null>(null);
   const { idle, wake } = useIdle(remotePicture && panel === null && !call.minimised && call.phase === 'connected');
-  const { full, toggle: toggleFull } = useFullscreen(root);
+  const full = useFullscreen();
   const selfPicture = !ended && !call.cameraOff && call.local !== null;
   const shortcuts = useCallback(
     (event: KeyboardEvent) => {
@@ -217,7 +204,7 @@ function Stage({ call }: { call: CallView }) {
               />
             )}
             <Control icon="settings" label="Devices" pressed={panel === 'devices'} on={panel === 'devices'} testid="call-devices" onClick={() => setPanel(panel === 'devices' ? null : 'devices')} />
-            <Control icon={full ? 'shrink' : 'expand'} label={full ? 'Leave full screen' : 'Full screen'} testid="call-fullscreen" className="no-phone" onClick={toggleFull} />
+            <Control icon={full ? 'shrink' : 'expand'} label={full ? 'Leave full screen' : 'Full screen'} testid="call-fullscreen" className="no-phone" onClick={() => toggleFullscreen(root.current ?? undefined)} />
             <Control icon="hangup" label="Hang up" className="is-hangup" testid="call-hangup" onClick={() => calls.hangUp()} />
           </>
         )}

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { VerificationView } from '../matrix/verification.ts';
+import type { VerificationView } from './view.ts';
 import { toast, useApp } from '../store.ts';
 import { Avatar } from '../ui/Avatar.tsx';
 import { Dialog } from '../ui/Dialog.tsx';

@@ -2,26 +2,8 @@
 import { type MatrixClient, type MatrixError } from 'matrix-js-sdk';
 import { CryptoEvent, decodeRecoveryKey, type CryptoApi, type CryptoCallbacks } from 'matrix-js-sdk/lib/crypto-api/index.js';
 import type { Session } from '../auth/session.ts';
+import type { EncryptionPhase } from '../encryption/view.ts';
 import { useApp } from '../store.ts';
-
-/** Where the encryption of this device stands. */
-export type EncryptionPhase =
-  /** Nothing is known yet. */
-  | 'starting'
-  /** This browser cannot do it; `problem` says why. */
-  | 'off'
-  /** The account has no identity yet: nobody has set up its encryption. */
-  | 'unset'
-  /** The identity and the backup are being made. */
-  | 'working'
-  /** The account has an identity, and this device has not shown yet that it belongs to it. */
-  | 'locked'
-  | 'ready';
-
-export interface EncryptionView {
-  phase: EncryptionPhase;
-  problem: string;
-}
 
 /** The name under which IndexedDB keeps the keys of one device. */
 export function cryptoDatabase(userId: string, deviceId: string): string {

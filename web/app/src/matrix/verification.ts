@@ -9,38 +9,13 @@ import {
   type VerificationRequest,
   type Verifier,
 } from 'matrix-js-sdk/lib/crypto-api/index.js';
+import type { VerificationStep, VerificationView } from '../encryption/view.ts';
 import { useApp } from '../store.ts';
 import { localPart, plainName } from './names.ts';
 import { cancelledWords } from './verificationWords.ts';
 
 /** Comparing emojis is the one method of this client: it needs no camera. */
 export const SAS = 'm.sas.v1';
-
-export type VerificationStep =
-  /** Somebody asks us. */
-  | 'asked'
-  /** We asked; the other side has not answered. */
-  | 'waiting'
-  /** Both agreed; the side that asked starts. */
-  | 'agreed'
-  | 'starting'
-  /** The emojis are on the screen. */
-  | 'comparing'
-  /** We said that they match; the other side has not yet. */
-  | 'matched'
-  | 'done'
-  | 'cancelled';
-
-export interface VerificationView {
-  step: VerificationStep;
-  peerId: string;
-  peerName: string;
-  /** The other side is a device of our own. */
-  own: boolean;
-  emojis: [emoji: string, name: string][];
-  /** Why it ended, when it was cancelled. */
-  words: string;
-}
 
 /** Events that answer a request in a room. */
 const ANSWERS = new Set(['m.key.verification.ready', 'm.key.verification.cancel', 'm.key.verification.done']);

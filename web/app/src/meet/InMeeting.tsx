@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The meeting itself: pictures, toolbar, panels and dialogs.
 import { useCallback, useEffect, useRef, useState } from 'react';
+import { toggleFullscreen } from '../ui/fullscreen.ts';
 import { Icon } from '../ui/Icon.tsx';
 import { ChatPanel } from './ChatPanel.tsx';
 import { clock, type DialogName, InviteDialog, QualityDialog, SecurityDialog, SettingsDialog, ShortcutsDialog, StatisticsDialog } from './dialogs.tsx';
@@ -270,11 +271,6 @@ function useKeys(on: boolean, actions: Actions): void {
       window.removeEventListener('blur', away);
     };
   }, [meeting, on]);
-}
-
-export function toggleFullscreen(): void {
-  const done = document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen?.();
-  done?.catch(() => {});
 }
 
 /** A phone must not fall asleep while somebody listens. */

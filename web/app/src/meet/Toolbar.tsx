@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { useEffect, useRef, useState } from 'react';
+import { toggleFullscreen, useFullscreen } from '../ui/fullscreen.ts';
 import { Icon, type IconName } from '../ui/Icon.tsx';
 import type { DialogName } from './dialogs.tsx';
-import { toggleFullscreen } from './InMeeting.tsx';
 import { Menu, type MenuEntry } from './Menu.tsx';
 import type { Pip } from './pip.tsx';
 import { REACTIONS } from './roomState.ts';
@@ -35,7 +35,7 @@ export function Toolbar({ people, openPeople, openDialog, pip }: Props) {
 
   const more: (MenuEntry & { key: string })[] = [
     { key: 'tileview', icon: view === 'tile' ? 'focus' : 'grid', label: view === 'tile' ? w.speakerView : w.tiles, testid: 'bar-view', do: () => meeting.setView(view === 'tile' ? 'speaker' : 'tile') },
-    { key: 'fullscreen', icon: full ? 'shrink' : 'expand', label: full ? w.fullscreenLeave : w.fullscreen, do: toggleFullscreen },
+    { key: 'fullscreen', icon: full ? 'shrink' : 'expand', label: full ? w.fullscreenLeave : w.fullscreen, do: () => toggleFullscreen() },
     { key: 'select-background', icon: 'sparkle', label: w.blur, checked: blur !== 'off', testid: 'bar-blur', do: () => void meeting.setBlur(blur === 'off') },
     { key: 'videoquality', icon: 'speaker', label: w.saver, checked: audioOnly, testid: 'bar-saver', do: () => meeting.setQuality(audioOnly ? quality || 720 : 0) },
     { key: 'security', icon: 'shield', label: w.security, testid: 'bar-security', do: () => openDialog('security') },
@@ -169,14 +169,4 @@ function Reactions() {
       )}
     </span>
   );
-}
-
-function useFullscreen(): boolean {
-  const [full, setFull] = useState(false);
-  useEffect(() => {
-    const read = () => setFull(document.fullscreenElement !== null);
-    document.addEventListener('fullscreenchange', read);
-    return () => document.removeEventListener('fullscreenchange', read);
-  }, []);
-  return full;
 }
