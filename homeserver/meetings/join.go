@@ -32,7 +32,7 @@ type somebody struct {
 }
 
 // Join lets somebody into a meeting, which begins if he may begin it, or into its lobby. Errors: IO_TRUNKBOARD_PASSWORD,
-// IO_TRUNKBOARD_SIGN_IN, IO_TRUNKBOARD_JWT, M_FORBIDDEN, M_LIMIT_EXCEEDED, M_INVALID_PARAM, M_UNKNOWN_TOKEN, M_UNAUTHORIZED.
+// IO_TRUNKBOARD_SIGN_IN, IO_TRUNKBOARD_JWT, IO_TRUNKBOARD_FULL, M_FORBIDDEN, M_LIMIT_EXCEEDED, M_INVALID_PARAM, M_UNKNOWN_TOKEN, M_UNAUTHORIZED.
 func (s *Service) Join(ctx context.Context, typed string, q meeting.Join, c meeting.Caller) (meeting.Entry, error) {
 	name, err := meeting.Name(typed)
 	if err != nil {
@@ -279,7 +279,7 @@ func (s *Service) way(ctx context.Context, room *rooms.Room, v *view, m storage.
 	return 0, signalling.Forbidden("this meeting is for those who are invited")
 }
 
-// roomFor refuses more people than a meeting, or its lobby, holds.
+// roomFor refuses more people than a meeting, or its lobby, holds (IO_TRUNKBOARD_FULL).
 func (s *Service) roomFor(ctx context.Context, roomID string, waiting bool) error {
 	s.mu.Lock()
 	people := 0
@@ -288,14 +288,14 @@ func (s *Service) roomFor(ctx context.Context, roomID string, waiting bool) erro
 	}
 	s.mu.Unlock()
 	if people >= maxPeople {
-		return signalling.Forbidden("this meeting is full")
+		return meeting.ErrFull
 	}
 	n, err := s.Store.CountMeetingSessions(ctx, roomID, waiting)
 	if err != nil {
 		return err
 	}
 	if n >= maxSessions || waiting && n >= maxWaiting {
-		return signalling.Forbidden("too many people wish to come to this meeting; try again later")
+		return meeting.ErrFull
 	}
 	return nil
 }

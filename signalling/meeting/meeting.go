@@ -173,6 +173,7 @@ type Visit struct {
 var (
 	ErrPassword = signalling.Refuse(http.StatusUnauthorized, "IO_TRUNKBOARD_PASSWORD", "this meeting has a password, and that is not it")
 	ErrSignIn   = signalling.Refuse(http.StatusForbidden, "IO_TRUNKBOARD_SIGN_IN", "sign in to begin this meeting; guests may come once it exists")
+	ErrFull     = signalling.Refuse(http.StatusForbidden, "IO_TRUNKBOARD_FULL", "this meeting is full; try again later")
 	ErrJWT      = signalling.Refuse(http.StatusForbidden, "IO_TRUNKBOARD_JWT", "this meeting wants a token (JWT) that is good for it")
 	ErrSession  = signalling.Forbidden("this session is over; join again")
 	ErrHost     = signalling.Forbidden("only hosts may do this")

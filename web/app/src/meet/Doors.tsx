@@ -3,6 +3,7 @@
 import { type FormEvent, type ReactNode, useEffect, useRef, useState } from 'react';
 import { Icon, type IconName, Logo } from '../ui/Icon.tsx';
 import { keyOf } from './options.ts';
+import { NO_MEDIA, SIGN_IN } from './refusals.ts';
 import { useMeet, useMeeting, useWords } from './use.ts';
 
 function Door({ icon, title, testid, children }: { icon: IconName; title: string; testid: string; children: ReactNode }) {
@@ -156,7 +157,7 @@ export function Ending() {
         : phase === 'failed'
           ? ['warning', w.failedTitle, problem?.text ?? w.unreachable]
           : ['leave', w.leftTitle, w.leftText];
-  const wantsAccount = problem?.code === 'IO_TRUNKBOARD_SIGN_IN';
+  const wantsAccount = problem?.code === SIGN_IN;
   return (
     <Door icon={icon} title={title} testid={`meet-${phase}`}>
       {text && <p role="status">{text}</p>}
@@ -170,6 +171,11 @@ export function Ending() {
           <button className={`button button-wide ${wantsAccount ? '' : 'button-primary'}`} type="button" data-testid="meet-again" onClick={() => meeting.again()}>
             {phase === 'failed' ? w.again : w.rejoin}
           </button>
+        )}
+        {problem?.code === NO_MEDIA && (
+          <a className="button button-wide" href="/doctor" target="_blank" rel="noopener" data-testid="meet-why">
+            {w.noMediaWhy}
+          </a>
         )}
         {!embedded && !wantsAccount && (
           <a className="button button-wide" href="/">

@@ -9,6 +9,7 @@ import type { Hearing } from './hearing.ts';
 import type { Gone, Listener } from './media.ts';
 import { NAME_KEY, remember } from './options.ts';
 import type { Preview } from './preview.ts';
+import { NO_MEDIA, refusalWords } from './refusals.ts';
 import type { Session } from './session.ts';
 import type { Surroundings } from './surroundings.ts';
 
@@ -99,11 +100,11 @@ export class Line {
     this.preview.close();
     if (!(error instanceof Refusal)) {
       console.error('joining failed', error);
-      return board.phase('failed', { code: 'MEDIA', text: w.unreachable });
+      return board.phase('failed', { code: 'UNREACHABLE', text: w.unreachable });
     }
     if (error.code === 'IO_TRUNKBOARD_PASSWORD') return board.phase('password', answered ? { code: error.code, text: w.passwordWrong } : undefined);
     const inLobby = board.state.phase === 'lobby';
-    const text = error.code === 'IO_TRUNKBOARD_SIGN_IN' ? w.signInNeeded : error.code === 'IO_TRUNKBOARD_JWT' ? w.jwtNeeded : error.status === 0 ? w.unreachable : inLobby ? w.notLetIn : error.status === 403 ? w.refused : error.message;
+    const text = refusalWords(error, w, { 403: inLobby ? w.notLetIn : w.refused, 404: w.gone });
     this.session.forget();
     board.phase('failed', { code: error.code, text });
   }
@@ -138,7 +139,7 @@ export class Line {
       if (session.media === media) session.media = undefined;
       await media.close().catch(() => {});
       for (const track of Object.values(tracks)) track?.stop();
-      throw again ? error : new Refusal(0, 'MEDIA', error instanceof Error ? error.message : String(error));
+      throw again ? error : new Refusal(0, NO_MEDIA, error instanceof Error ? error.message : String(error));
     }
     if (session.media !== media) return void media.close();
     hearing.metadata(media.metadata);

@@ -113,6 +113,11 @@ describe('joining', () => {
     ['IO_TRUNKBOARD_JWT', 403, /invitation/],
     ['M_FORBIDDEN', 403, /may not/],
     ['UNREACHABLE', 0, /reached/],
+    ['MEDIA', 0, /no way for sound/],
+    ['IO_TRUNKBOARD_FULL', 403, /full/],
+    ['M_NOT_FOUND', 404, /no such meeting/],
+    ['M_LIMIT_EXCEEDED', 429, /too often/],
+    ['M_UNKNOWN', 503, /has a problem/],
   ])('that fails with %s says why', async (code, status, text) => {
     const { meeting, events, memory } = make([new Refusal(status, code, 'x')]);
     await meeting.join();

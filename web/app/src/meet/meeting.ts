@@ -10,6 +10,7 @@ import { Host } from './host.ts';
 import { Line } from './line.ts';
 import { NAME_KEY, newKey, remember, rememberDevices } from './options.ts';
 import { Preview } from './preview.ts';
+import { refusalWords } from './refusals.ts';
 import { Session } from './session.ts';
 import type { Notice, State } from './state.ts';
 import type { Surroundings } from './surroundings.ts';
@@ -363,7 +364,7 @@ export class Meeting implements MeetingControl {
   tried(what: Promise<unknown>): void {
     what.catch((error: unknown) => {
       const w = this.around.words();
-      this.notice(error instanceof Refusal ? (error.status === 403 ? w.notAllowed : error.status === 0 ? w.unreachable : error.message) : w.failedTitle, 'problem');
+      this.notice(error instanceof Refusal ? refusalWords(error, w, { 403: w.notAllowed, 404: w.notHere }) : w.failedTitle, 'problem');
       console.error(error);
     });
   }

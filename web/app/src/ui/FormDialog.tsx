@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { useState, type FormEvent, type ReactNode } from 'react';
+import { wentWrong } from '../matrix/wrong.ts';
 import { Dialog } from './Dialog.tsx';
 
 interface Props {
@@ -20,10 +21,6 @@ interface Props {
 /** Something the person can put right, in words for them. */
 export class Refusal extends Error {}
 
-function failure(error: unknown): string {
-  return error instanceof Error ? error.message.replace(/^MatrixError: /, '') : 'That did not work.';
-}
-
 /** A dialog around a form with two buttons: cancel, and the one it is for. */
 export function FormDialog({ title, testid, action, actionTestid, ready, onSubmit, onClose, children }: Props) {
   const [error, setError] = useState('');
@@ -37,7 +34,7 @@ export function FormDialog({ title, testid, action, actionTestid, ready, onSubmi
       await work();
       onClose();
     } catch (problem) {
-      setError(failure(problem));
+      setError(wentWrong(problem));
       setBusy(false);
     }
   };

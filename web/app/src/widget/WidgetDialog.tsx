@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { useEffect, useState } from 'react';
 import type { Room } from 'matrix-js-sdk';
+import { wentWrong } from '../matrix/wrong.ts';
 import { toast } from '../store.ts';
 import { Dialog } from '../ui/Dialog.tsx';
 import { Icon } from '../ui/Icon.tsx';
@@ -42,7 +43,7 @@ export function WidgetDialog({ room, onClose }: { room: Room; onClose: () => voi
       await client.sendStateEvent(room.roomId, WIDGETS as never, (on ? content : {}) as never, stateKey);
       setThere((now) => now && { ...now, [kind]: on });
     } catch (error) {
-      setProblem(error instanceof Error ? error.message : 'That did not work.');
+      setProblem(wentWrong(error));
     }
     setBusy(false);
   };

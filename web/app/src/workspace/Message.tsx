@@ -6,6 +6,7 @@ import type { MediaSource } from '../matrix/media.ts';
 import { text, type RawEvent } from '../matrix/raw.ts';
 import type { TimelineRow } from '../matrix/timeline.ts';
 import { unreadable } from '../matrix/verificationWords.ts';
+import { wentWrong } from '../matrix/wrong.ts';
 import { toast, useApp } from '../store.ts';
 import { Avatar } from '../ui/Avatar.tsx';
 import { Icon } from '../ui/Icon.tsx';
@@ -32,7 +33,7 @@ export function Message({ row, name, room }: Props) {
     if (found) client.cancelPendingEvent(found);
   };
   const redact = () => {
-    client.redactEvent(room.roomId, event.id).catch((error: unknown) => toast(error instanceof Error ? error.message : 'That did not work.', 'problem'));
+    client.redactEvent(room.roomId, event.id).catch((error: unknown) => toast(wentWrong(error), 'problem'));
   };
 
   return (

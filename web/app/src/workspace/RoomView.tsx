@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { useEffect, useState } from 'react';
 import { localPart } from '../matrix/names.ts';
+import { wentWrong } from '../matrix/wrong.ts';
 import { openRoom, toast, useApp } from '../store.ts';
 import { Avatar } from '../ui/Avatar.tsx';
 import { Icon } from '../ui/Icon.tsx';
@@ -102,7 +103,7 @@ function RoomHeader({ roomId, model }: { roomId: string; model: RoomModel }) {
       await connection.leave(roomId);
       openRoom(null);
     } catch (error) {
-      toast(error instanceof Error ? error.message : 'That did not work.', 'problem');
+      toast(wentWrong(error), 'problem');
     }
   };
 

@@ -4,6 +4,7 @@ import { DeviceDialog } from '../calls/DeviceDialog.tsx';
 import { SecurityDialog } from '../encryption/SecurityDialog.tsx';
 import { localPart } from '../matrix/names.ts';
 import { sections, type RoomItem } from '../matrix/roomItem.ts';
+import { wentWrong } from '../matrix/wrong.ts';
 import { openCalls, openRoom, toast, useApp } from '../store.ts';
 import { Avatar } from '../ui/Avatar.tsx';
 import { Icon } from '../ui/Icon.tsx';
@@ -145,7 +146,7 @@ function Invite({ item }: { item: RoomItem }) {
       await work();
       if (open) openRoom(item.id);
     } catch (error) {
-      toast(error instanceof Error ? error.message : 'That did not work.', 'problem');
+      toast(wentWrong(error), 'problem');
     }
     setBusy(false);
   };

@@ -9,6 +9,7 @@ import { RecoveryKeyDialog } from '../encryption/RecoveryKeyDialog.tsx';
 import { GroupCallScreen } from '../group/GroupCallScreen.tsx';
 import { VerificationDialog } from '../encryption/VerificationDialog.tsx';
 import { Connection, OpenElsewhere } from '../matrix/connection.ts';
+import { wentWrong } from '../matrix/wrong.ts';
 import { readAddress, useApp } from '../store.ts';
 import { Icon, Logo } from '../ui/Icon.tsx';
 import { Toasts } from '../ui/Toasts.tsx';
@@ -18,7 +19,10 @@ import { RoomView } from './RoomView.tsx';
 import { Sidebar } from './Sidebar.tsx';
 import '../styles/workspace.css';
 import '../styles/timeline.css';
+import '../styles/calls.css';
 import '../styles/call.css';
+import '../styles/incoming.css';
+import '../styles/devices.css';
 import '../styles/group.css';
 import '../styles/encryption.css';
 
@@ -52,7 +56,7 @@ function useSession({ session, takePassword, onGone }: Props): { connection: Con
       (error: unknown) => {
         if (dropped) return;
         if (error instanceof OpenElsewhere) setElsewhere(true);
-        else setProblem(error instanceof Error ? error.message : String(error));
+        else setProblem(wentWrong(error));
       },
     );
     return () => {
