@@ -28,6 +28,7 @@ VCS := $(shell git status --porcelain >/dev/null 2>&1 || echo -buildvcs=false)
 # Go knows itself what has changed; without cgo the binary is static and runs on any Linux of this architecture.
 .PHONY: $(BIN)
 $(BIN): web
+	@CGO_ENABLED=0 go run ./cmd/licences . web/dist/licences.txt
 	CGO_ENABLED=0 go build -trimpath $(VCS) -o $(BIN) ./cmd/trunkboard
 
 run: build ## Build everything and serve http://localhost:8008, data in ./data

@@ -6,6 +6,7 @@
 //	/assets/<name>-<hash>.js    the content never changes under its name: cached for a year
 //	any other file              asked again each time, answered 304 by its ETag
 //	/doctor                     doctor.html, whether calls work from this browser
+//	/licences.txt               what of others is in this binary (cmd/licences)
 //	/external_api.js            the script by which pages of others show meetings of this server
 //	/meet/<name>, /<name>       meet.html, the page of a meeting
 //	any other path              index.html: the application reads the path itself
@@ -47,6 +48,15 @@ func Handler(o Options) (http.Handler, error) {
 		return nil, err
 	}
 	return serve(built, o)
+}
+
+// Licences is what this binary contains of others, each with its licence; "" where `make build` did not make it.
+func Licences() string {
+	text, err := dist.ReadFile("dist/licences.txt")
+	if err != nil {
+		return ""
+	}
+	return string(text)
 }
 
 // asset is one file, ready to send.
@@ -137,6 +147,8 @@ func contentType(name string) string {
 		return "application/json"
 	case ".svg":
 		return "image/svg+xml"
+	case ".txt":
+		return "text/plain; charset=utf-8"
 	case ".wasm":
 		return "application/wasm"
 	case ".woff2":

@@ -26,7 +26,7 @@ func TestCommandLine(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
-			for _, key := range []string{"LISTEN_CLIENT", "LISTEN_METRICS", "LISTEN_HTTPS", "LISTEN_FEDERATION", "TURN_LISTEN", "TURN_TLS_LISTEN", "SFU_LISTEN_UDP"} {
+			for _, key := range []string{"LISTEN_CLIENT", "LISTEN_METRICS", "LISTEN_HTTPS", "LISTEN_FEDERATION", "TURN_LISTEN", "TURN_TLS_LISTEN", "SFU_LISTEN_UDP", "SFU_LISTEN_TCP"} {
 				e.Setenv("TRUNKBOARD_"+key, "127.0.0.1:0")
 			}
 			return nil

@@ -3,12 +3,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime/debug"
 
 	"github.com/trunkboard/trunkboard/configs"
+	"github.com/trunkboard/trunkboard/web"
 )
 
 // settings are the flags of every command that reads the configuration.
@@ -68,6 +70,18 @@ type versionCommand struct{}
 func (versionCommand) Run(to streams) error {
 	version, commit, goVersion := build()
 	_, err := fmt.Fprintf(to.out, "trunkboard %s (%s, %s)\n", version, commit, goVersion)
+	return err
+}
+
+type licencesCommand struct{}
+
+// Run prints the page that is served at /licences.txt.
+func (licencesCommand) Run(to streams) error {
+	text := web.Licences()
+	if text == "" {
+		return errors.New("this binary was built without its licences; `make build` adds them")
+	}
+	_, err := io.WriteString(to.out, text)
 	return err
 }
 

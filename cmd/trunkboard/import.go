@@ -270,7 +270,7 @@ func (c *importCoturn) check(text []byte) error {
 
 // keep puts users into the database of the settings.
 func (c *importCoturn) keep(to streams, users []storage.TURNUser) error {
-	return c.withStore(to, func(ctx context.Context, _ configs.Config, s *storage.Store, _ *slog.Logger) error {
+	return c.withStore(to, makeAbsent, func(ctx context.Context, _ configs.Config, s *storage.Store, _ *slog.Logger) error {
 		return s.PutTURNUsers(ctx, users...)
 	})
 }

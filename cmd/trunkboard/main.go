@@ -14,14 +14,16 @@ import (
 
 // commands is the command line.
 type commands struct {
-	Serve   serveCommand   `cmd:"" help:"Run the server."`
-	Config  configCommand  `cmd:"" help:"Print or check the configuration."`
-	User    userCommand    `cmd:"" help:"Make, list and end accounts."`
-	Token   tokenCommand   `cmd:"" help:"Make tokens for registration and for scripts."`
-	TURN    turnCommand    `cmd:"" name:"turn" help:"Users and sessions of the relay."`
-	Import  importCommand  `cmd:"" help:"Take over from another server."`
-	Doctor  doctorCommand  `cmd:"" help:"Find what breaks calls, and say what to do about it."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Serve    serveCommand    `cmd:"" help:"Run the server."`
+	Config   configCommand   `cmd:"" help:"Print or check the configuration."`
+	User     userCommand     `cmd:"" help:"Make, list and end accounts."`
+	Token    tokenCommand    `cmd:"" help:"Make tokens for registration and for scripts."`
+	TURN     turnCommand     `cmd:"" name:"turn" help:"Users and sessions of the relay."`
+	Backup   backupCommand   `cmd:"" help:"Copy everything the server keeps into another folder."`
+	Import   importCommand   `cmd:"" help:"Take over from another server."`
+	Doctor   doctorCommand   `cmd:"" help:"Find what breaks calls, and say what to do about it."`
+	Version  versionCommand  `cmd:"" help:"Print the version."`
+	Licences licencesCommand `cmd:"" help:"Print the licences of what is in this binary."`
 }
 
 // streams are what a command reads and where it writes: answers to out, everything else to err.

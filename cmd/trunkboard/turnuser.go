@@ -61,7 +61,7 @@ func (c *turnUserAdd) Run(to streams) error {
 	if err != nil {
 		return err
 	}
-	return c.withStore(to, func(ctx context.Context, _ configs.Config, s *storage.Store, _ *slog.Logger) error {
+	return c.withStore(to, makeAbsent, func(ctx context.Context, _ configs.Config, s *storage.Store, _ *slog.Logger) error {
 		if err := s.PutTURNUsers(ctx, storage.TURNUser{Realm: u.Realm, Name: u.Name, Key: u.Key[:]}); err != nil {
 			return err
 		}
@@ -74,7 +74,7 @@ type turnUserList struct{ settings }
 
 // Run prints a table.
 func (c *turnUserList) Run(to streams) error {
-	return c.withStore(to, func(ctx context.Context, _ configs.Config, s *storage.Store, _ *slog.Logger) error {
+	return c.withStore(to, refuseAbsent, func(ctx context.Context, _ configs.Config, s *storage.Store, _ *slog.Logger) error {
 		users, err := s.TURNUsers(ctx)
 		if err != nil {
 			return err
@@ -99,7 +99,7 @@ func (c *turnUserRemove) Run(to streams) error {
 	if err != nil {
 		return err
 	}
-	return c.withStore(to, func(ctx context.Context, _ configs.Config, s *storage.Store, _ *slog.Logger) error {
+	return c.withStore(to, refuseAbsent, func(ctx context.Context, _ configs.Config, s *storage.Store, _ *slog.Logger) error {
 		err := s.RemoveTURNUser(ctx, realm, c.Name)
 		if errors.Is(err, storage.ErrNotFound) {
 			return fmt.Errorf("there is no user %q of realm %q", c.Name, realm)

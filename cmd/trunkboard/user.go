@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -38,8 +40,16 @@ type tokenCommand struct {
 	Revoke tokenRevoke `cmd:"" help:"Take a registration token back."`
 }
 
+// absent says what to do when there is no database yet.
+type absent int
+
+const (
+	refuseAbsent absent = iota
+	makeAbsent
+)
+
 // withStore opens the database, lets work use it, and closes it again.
-func (s settings) withStore(to streams, work func(ctx context.Context, cfg configs.Config, store *storage.Store, log *slog.Logger) error) (err error) {
+func (s settings) withStore(to streams, without absent, work func(ctx context.Context, cfg configs.Config, store *storage.Store, log *slog.Logger) error) (err error) {
 	cfg, err := s.load(to)
 	if err != nil {
 		return err
@@ -48,6 +58,15 @@ func (s settings) withStore(to streams, work func(ctx context.Context, cfg confi
 	log, err := newLogger(cfg.Log, to.err)
 	if err != nil {
 		return err
+	}
+	// Whoever forgets the server's settings would work on another database, and make it.
+	if file, is := strings.CutPrefix(cfg.DatabaseURL(), "sqlite:"); is {
+		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+			if without == refuseAbsent {
+				return fmt.Errorf("there is no database %s; name the server's settings with --config, or its data_dir", file)
+			}
+			fmt.Fprintf(to.err, "note: there was no database %s, and now there is; if a server runs already, name its settings with --config\n", file)
+		}
 	}
 	ctx := context.Background()
 	store, err := storage.Open(ctx, cfg.DatabaseURL(), log)
@@ -59,8 +78,8 @@ func (s settings) withStore(to streams, work func(ctx context.Context, cfg confi
 }
 
 // withAccounts opens the accounts, lets work use them, and closes them again.
-func (s settings) withAccounts(to streams, work func(ctx context.Context, a *accounts.Service) error) error {
-	return s.withStore(to, func(ctx context.Context, cfg configs.Config, store *storage.Store, log *slog.Logger) error {
+func (s settings) withAccounts(to streams, without absent, work func(ctx context.Context, a *accounts.Service) error) error {
+	return s.withStore(to, without, func(ctx context.Context, cfg configs.Config, store *storage.Store, log *slog.Logger) error {
 		service, err := accounts.New(ctx, store, accountsConfig(cfg), signalling.SystemClock{}, log)
 		if err != nil {
 			return err
@@ -132,7 +151,7 @@ func (c *userCreate) Run(to streams) error {
 	if err != nil {
 		return err
 	}
-	return c.withAccounts(to, func(ctx context.Context, a *accounts.Service) error {
+	return c.withAccounts(to, makeAbsent, func(ctx context.Context, a *accounts.Service) error {
 		id, err := c.id(a)
 		if err != nil {
 			return err
@@ -160,7 +179,7 @@ func (c *userPassword) Run(to streams) error {
 	if err != nil {
 		return err
 	}
-	return c.withAccounts(to, func(ctx context.Context, a *accounts.Service) error {
+	return c.withAccounts(to, refuseAbsent, func(ctx context.Context, a *accounts.Service) error {
 		id, err := c.id(a)
 		if err != nil {
 			return err
@@ -177,7 +196,7 @@ type userList struct{ settings }
 
 // Run prints a line for each account.
 func (c *userList) Run(to streams) error {
-	return c.withAccounts(to, func(ctx context.Context, a *accounts.Service) error {
+	return c.withAccounts(to, refuseAbsent, func(ctx context.Context, a *accounts.Service) error {
 		table := tabwriter.NewWriter(to.out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(table, "USER\tMADE\tKIND")
 		for after := ""; ; {
@@ -220,7 +239,7 @@ type userDeactivate struct {
 
 // Run ends the account. A running server believes its tokens for up to 30 seconds more.
 func (c *userDeactivate) Run(to streams) error {
-	return c.withAccounts(to, func(ctx context.Context, a *accounts.Service) error {
+	return c.withAccounts(to, refuseAbsent, func(ctx context.Context, a *accounts.Service) error {
 		id, err := c.id(a)
 		if err != nil {
 			return err
@@ -238,7 +257,7 @@ type tokenCreate struct {
 
 // Run prints the token.
 func (c *tokenCreate) Run(to streams) error {
-	return c.withAccounts(to, func(ctx context.Context, a *accounts.Service) error {
+	return c.withAccounts(to, makeAbsent, func(ctx context.Context, a *accounts.Service) error {
 		if c.User != "" {
 			id, err := named{c.User}.id(a)
 			if err != nil {
@@ -268,7 +287,7 @@ type tokenList struct{ settings }
 
 // Run prints a line for each registration token.
 func (c *tokenList) Run(to streams) error {
-	return c.withAccounts(to, func(ctx context.Context, a *accounts.Service) error {
+	return c.withAccounts(to, refuseAbsent, func(ctx context.Context, a *accounts.Service) error {
 		tokens, err := a.RegistrationTokens(ctx)
 		if err != nil {
 			return err
@@ -296,7 +315,7 @@ type tokenRevoke struct {
 
 // Run takes the token back.
 func (c *tokenRevoke) Run(to streams) error {
-	return c.withAccounts(to, func(ctx context.Context, a *accounts.Service) error {
+	return c.withAccounts(to, refuseAbsent, func(ctx context.Context, a *accounts.Service) error {
 		return a.DeleteRegistrationToken(ctx, c.Token)
 	})
 }

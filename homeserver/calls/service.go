@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package calls keeps the history of the calls that the server can read: m.call.* events in rooms that are not encrypted. In an
-// encrypted room the server sees m.room.encrypted only, and nothing here is asked for or expected.
+// encrypted room the server sees m.room.encrypted only, and nothing is asked for or expected there.
 //
 //	store ─ Observe ─> queue ─> Run: callflow.Tracker ─> facts ─> calls in progress (memory)
 //	                     │                                  └───> records (SQL, many in one commit)
@@ -13,6 +13,8 @@
 // the last quarter of an hour when the server starts; calls that last longer are noted in the store. A record is written once, however
 // often and by however many nodes a call is read, because (room, call_id, caller) is its key: whoever uses a call_id again for
 // another call in the same room goes without a second record.
+//
+// Calls of many are recorded too, encrypted or not, from memberships and from the sessions in the SFU: see group.go.
 //
 // Records are derived data: no event is refused or changed because of them.
 package calls

@@ -102,6 +102,13 @@ func migrate(ctx context.Context, db *sql.DB, e engine) error {
 	if err != nil {
 		return fmt.Errorf("schema: %w", err)
 	}
+	have, newest, err := p.GetVersions(ctx)
+	if err != nil {
+		return fmt.Errorf("schema: %w", err)
+	}
+	if have > newest {
+		return fmt.Errorf("the database is of a newer version of this program (its schema is %d, this one knows %d): run that version again, or go back to a backup", have, newest)
+	}
 	if _, err := p.Up(ctx); err != nil {
 		return fmt.Errorf("schema: %w", err)
 	}

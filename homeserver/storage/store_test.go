@@ -135,6 +135,28 @@ func TestADatabaseThatWasHalfMadeIsMadeAnew(t *testing.T) {
 	}
 }
 
+func TestADatabaseOfANewerVersionIsLeftAlone(t *testing.T) {
+	for name, newURL := range map[string]func(testing.TB) string{"sqlite": storagetest.SQLiteURL, "postgres": storagetest.PostgresURL} {
+		t.Run(name, func(t *testing.T) {
+			url := newURL(t)
+			s := storagetest.Open(t, url)
+			if err := s.Write(t.Context(), func(tx *storage.Tx) error {
+				_, err := tx.Exec(`INSERT INTO schema_versions (version_id, is_applied) VALUES (99999, TRUE)`)
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			older, err := storage.Open(t.Context(), url, slog.New(slog.DiscardHandler))
+			if err == nil {
+				err = errors.Join(errors.New("it was opened"), older.Close())
+			}
+			if !strings.Contains(err.Error(), "newer version") || !strings.Contains(err.Error(), "backup") {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestTheEventNextToATimeIsFoundThroughAnIndex(t *testing.T) {
 	s := storagetest.Open(t, storagetest.SQLiteURL(t))
 	for _, query := range []string{
