@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/trunkboard/trunkboard/homeserver/rooms"
 	"github.com/trunkboard/trunkboard/homeserver/storage/storagetest"
 	"github.com/trunkboard/trunkboard/homeserver/syncapi"
 	"github.com/trunkboard/trunkboard/signalling"

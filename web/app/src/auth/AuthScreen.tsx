@@ -228,7 +228,13 @@ export function AuthScreen({ notice, onTyping, onSession }: Props) {
           )}
         </form>
         <footer className="auth-foot">
-          Homeserver <strong>{server.replace(/^https?:\/\//, '')}</strong>
+          <p>
+            Homeserver <strong>{server.replace(/^https?:\/\//, '')}</strong>
+          </p>
+          <p>
+            <a href="/meet/">Meet by a link</a>
+            <a href="/doctor">Do calls work here?</a>
+          </p>
         </footer>
       </section>
     </main>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { expect, it } from 'vitest';
-import { endedWords } from './endings.ts';
+import { endedWords, foundNoWay } from './endings.ts';
 
 it.each([
   ['user_hangup', true, 'connected', 'Call ended'],
@@ -16,4 +16,13 @@ it.each([
   ['something_new', false, 'connecting', 'The call could not be set up'],
 ] as const)('explains %s (by us: %s) while %s', (reason, byUs, before, words) => {
   expect(endedWords(reason, byUs, before, 'Ann')).toBe(words);
+});
+
+it.each([
+  ['ice_failed', 'connecting', true],
+  ['ice_timeout', 'ringing', true],
+  ['ice_failed', 'reconnecting', false],
+  ['user_hangup', 'connecting', false],
+] as const)('sends people to the doctor after %s while %s: %s', (reason, before, wanted) => {
+  expect(foundNoWay(reason, before)).toBe(wanted);
 });

@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { CallPhase } from './view.ts';
 
+const talking = (phase: CallPhase): boolean => phase === 'connected' || phase === 'reconnecting';
+
+/** Whether a call failed because the two found no way to each other: the doctor's page knows more. */
+export function foundNoWay(reason: string | undefined, before: CallPhase): boolean {
+  return (reason === 'ice_failed' || reason === 'ice_timeout') && !talking(before);
+}
+
 /**
  * Why a call ended, in words. `reason` is the SDK's hang-up reason, `byUs` whether this side ended it, `before` the
  * phase it was in.
  */
 export function endedWords(reason: string | undefined, byUs: boolean, before: CallPhase, peer: string): string {
-  const talked = before === 'connected' || before === 'reconnecting';
+  const talked = talking(before);
   switch (reason) {
     case 'invite_timeout':
       return `${peer} did not answer`;

@@ -6,7 +6,7 @@ import { CallFeedEvent, type CallFeed } from 'matrix-js-sdk/lib/webrtc/callFeed.
 import { displayName, localPart } from '../matrix/names.ts';
 import { openRoom, patchCall, toast, useApp } from '../store.ts';
 import { callsImpossible, explainMediaError, loadDevices, preflight, saveDevices, type DeviceChoice } from './devices.ts';
-import { endedWords } from './endings.ts';
+import { endedWords, foundNoWay } from './endings.ts';
 import { Farewell } from './farewell.ts';
 import { compare, judge, readSample, WINDOW, type Sample } from './quality.ts';
 import { Ringer } from './ring.ts';
@@ -408,6 +408,7 @@ export class CallManager {
   private finish(call: MatrixCall, before: CallView): void {
     this.stopStats();
     this.unhookCall(call);
+    if (foundNoWay(call.hangupReason, before.phase)) toast('The two of you found no way to each other. “Do calls work here?”, in the menu under your name, says why.', 'problem');
     patchCall(call.callId, {
       phase: 'ended',
       endedWords: endedWords(call.hangupReason, call.hangupParty === CallParty.Local, before.phase, before.peerName),

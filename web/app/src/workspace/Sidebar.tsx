@@ -29,6 +29,9 @@ export function Sidebar() {
         <button type="button" className="icon-button" aria-label="Calls" title="Calls" aria-current={calls ? 'page' : undefined} data-testid="open-calls" onClick={openCalls}>
           <Icon name="phone" />
         </button>
+        <a className="icon-button" href="/meet/" target="_blank" rel="noopener" aria-label="Meet by a link" title="Meet by a link" data-testid="open-meet">
+          <Icon name="video" />
+        </a>
         <button type="button" id="new-chat" className="icon-button accent" aria-label="New chat" title="New chat" data-testid="new-chat" onClick={() => setDialog('chat')}>
           <Icon name="plus" />
         </button>
@@ -215,6 +218,9 @@ function UserMenu({ onDevices, onSecurity, onRename }: { onDevices: () => void; 
           >
             <Icon name="shield" size={18} /> Encryption and devices
           </button>
+          <a href="/doctor" target="_blank" rel="noopener" data-testid="open-doctor" onClick={() => setOpen(false)}>
+            <Icon name="check" size={18} /> Do calls work here?
+          </a>
           <button type="button" className="danger" data-testid="sign-out" onClick={() => void connection.signOut()}>
             <Icon name="leave" size={18} /> Sign out
           </button>
