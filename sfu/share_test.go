@@ -153,7 +153,7 @@ func newShow(t *testing.T, down lane, cameras ...[]int) *show {
 		c.leg.Start(s)
 		s.cameras = append(s.cameras, c)
 	}
-	s.pacer.Follow(startRate, s.now)
+	s.pacer.Follow(startRate, 0, s.now)
 	s.paced = true
 	return s
 }
@@ -233,7 +233,7 @@ func (s *show) look() {
 	rate, limited := s.path.Limited()
 	if !limited {
 		if s.now-s.begun > startFor && s.paced {
-			s.pacer.Follow(0, s.now)
+			s.pacer.Follow(0, 0, s.now)
 			s.paced = !s.pacer.Idle()
 		}
 		if s.a.limited {
@@ -244,7 +244,7 @@ func (s *show) look() {
 		}
 		return
 	}
-	s.pacer.Follow(rate, s.now)
+	s.pacer.Follow(rate, s.path.Noise(), s.now)
 	s.paced, s.a.limited = true, true
 	var pictures []picture
 	for _, c := range s.cameras {

@@ -13,14 +13,16 @@ const (
 	lossPackets = 20                     // and that many packets,
 	lossLongest = 2 * time.Second        // unless so much time has passed
 	lossMemory  = 12 * time.Second
-	lossMuch    = 0.25 // with this much lost, no more than what arrives is believed to fit
-	lossMost    = 0.5  // with this much lost, that is believed at once
-	lossNotice  = 0.02 // less than this needs no explanation
-	lossUsual   = 0.05 // a path may lose that much at any rate before other explanations are sought
-	lossWeight  = 25   // observed packets count as no more than this many: losses come in bursts, not one by one
-	lossDoubt   = 60.0 // log likelihood that a unit of loss beyond the usual costs, if the path is to blame and not the rate
-	lossShy     = 10.0 // and a unit of what is usual
-	lossTie     = 1.0  // log likelihood within which no limit is believed
+	lossMuch    = 0.25    // with this much lost, no more than what arrives is believed to fit
+	lossMost    = 0.5     // with this much lost, that is believed at once
+	lossNotice  = 0.02    // less than this needs no explanation
+	lossUsual   = 0.05    // a path may lose that much at any rate before other explanations are sought
+	lossWeight  = 25      // observed packets count as no more than this many: losses come in bursts, not one by one
+	lossDoubt   = 60.0    // log likelihood that a unit of loss beyond the usual costs, if the path is to blame and not the rate
+	lossShy     = 10.0    // and a unit of what is usual
+	lossTie     = 1.0     // log likelihood within which no limit is believed
+	lossNarrow  = 12.0    // log likelihood that a path costs for each time that its capacity is half of
+	lossCommon  = 300_000 // bit/s: narrower ones are rare, while a small picture over a bad one is not
 )
 
 // observation is what became of what was sent in a while.
@@ -120,7 +122,10 @@ func (l *losses) capacity() float64 {
 	}
 	const steps = 24
 	ratio := 1.0
-	low = math.Max(low, high/100)
+	low = math.Max(low, math.Max(high/100, floor)) // the estimate is never lower
+	if low > high {
+		low = high
+	}
 	if low > 0 {
 		ratio = math.Pow(high/low, 1.0/steps)
 	}
@@ -156,8 +161,9 @@ func (l *losses) capacity() float64 {
 // explain gives the log likelihood of what was observed if the path carried c bit/s, and the random share that goes with it best.
 func (l *losses) explain(c float64) (score, share float64) {
 	score = math.Inf(-1)
+	narrow := lossNarrow * math.Max(0, math.Log2(lossCommon/c))
 	for _, p := range [...]float64{0.002, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.14, 0.18, 0.23, 0.28, 0.34, 0.4, 0.5, 0.6, 0.75, 0.9} {
-		s := -lossShy*math.Max(0, p-l.noise) - lossDoubt*math.Max(0, p-math.Max(l.noise+lossNotice, lossUsual))
+		s := -lossShy*math.Max(0, p-l.noise) - lossDoubt*math.Max(0, p-math.Max(l.noise+lossNotice, lossUsual)) - narrow
 		for _, o := range l.ring[:l.n] {
 			q := p
 			if o.sent > c {

@@ -17,7 +17,8 @@ const (
 	paceLeast     = 2500                   // bytes that may go at once at any rate: a small frame
 	paceWithin    = 800 * time.Millisecond // what waits goes faster rather than later than this
 	repairShare   = 1.0 / 3                // of the estimate that repairs may take, as far as pictures leave it to them,
-	repairLeast   = 1.0 / 12               // and what they may take in any case
+	repairLeast   = 1.0 / 12               // and what they may take in any case; more where more is lost at random
+	repairMost    = 0.5
 	repairSpare   = 200 * time.Millisecond // for so long what pictures leave is saved up
 	maxWaiting    = 400                    // packets of media; more than any frame that a receiver could be sent again
 	littleWaiting = 8                      // so many packets of media are little, and as many as go within littleWithin, if they are no
@@ -43,7 +44,8 @@ type Pacer struct {
 	rate    float64 // bytes a second; 0 for no limit
 	debt    float64 // bytes sent ahead of time
 	repairs float64 // the same, of repairs at their share
-	sure    float64 // and at the share they have in any case
+	sure    float64 // and at the share they have in any case,
+	least   float64 // which is this
 	total   float64 // of everything at the estimate itself; less than 0 where there is something to spare
 	settled time.Duration
 	media   queue
@@ -67,12 +69,14 @@ type queue struct {
 	n           int
 }
 
-// Follow sets the rate to the estimate, in bit/s; 0 for no limit.
-func (p *Pacer) Follow(estimate int, now time.Duration) {
+// Follow sets the rate to the estimate, in bit/s; 0 for no limit. noise is the share of packets that get lost at any rate: for those there is
+// room even if pictures take all of the estimate, as none of them could be shown otherwise.
+func (p *Pacer) Follow(estimate int, noise float64, now time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.settle(now)
 	p.rate = paceFactor * float64(estimate) / 8
+	p.least = max(repairLeast, min(repairMost, noise/(1-min(noise, 0.5))))
 }
 
 // settle lets time pay the debts. The caller holds mu.
@@ -90,7 +94,7 @@ func (p *Pacer) settle(now time.Duration) {
 	estimate := p.rate / paceFactor
 	p.debt = max(0, p.debt-paid)
 	p.repairs = max(0, p.repairs-repairShare*estimate*d.Seconds())
-	p.sure = max(0, p.sure-repairLeast*estimate*d.Seconds())
+	p.sure = max(0, p.sure-p.least*estimate*d.Seconds())
 	p.total = max(-estimate*repairSpare.Seconds(), p.total-estimate*d.Seconds())
 }
 

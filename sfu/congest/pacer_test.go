@@ -33,7 +33,7 @@ func numbered(n int) []byte {
 
 func TestAKeyFrameIsSpreadOverTime(t *testing.T) {
 	var p Pacer
-	p.Follow(1_000_000, 0)
+	p.Follow(1_000_000, 0, 0)
 	now := time.Second
 	direct := 0
 	for i := range 60 { // 60 kB: 360 ms at 1.35 Mbit/s
@@ -65,7 +65,7 @@ func TestAKeyFrameIsSpreadOverTime(t *testing.T) {
 
 func TestNothingWaitsForLongerThanAMoment(t *testing.T) {
 	var p Pacer
-	p.Follow(100_000, 0)
+	p.Follow(100_000, 0, 0)
 	for i := range 200 { // 10 s at that rate
 		p.Hold(numbered(i), 0, 20, false, time.Second)
 	}
@@ -78,13 +78,15 @@ func TestRepairsGoFirstIntoWhatPicturesLeave(t *testing.T) {
 	for _, c := range []struct {
 		name         string
 		most         int // packets of media in 100 ms, of 1 kB
+		noise        float64
 		least, fills float64
 	}{
-		{"pictures fill it", 12, 0.05, 0.13},
-		{"half the estimate is pictures", 5, 0.3, 0.45},
+		{"pictures fill it", 12, 0, 0.05, 0.13},
+		{"half the estimate is pictures", 5, 0, 0.3, 0.45},
+		{"pictures fill it, and three of ten are lost at random", 12, 0.3, 0.25, 0.35},
 	} {
 		var p Pacer
-		p.Follow(800_000, 0) // 100 kB/s
+		p.Follow(800_000, c.noise, 0) // 100 kB/s
 		media, repairs, refused, first := 0, 0, 0, -1
 		to := make([]byte, packets.MaxSize)
 		for now := time.Second; now < 3*time.Second; now += 5 * time.Millisecond {
@@ -128,7 +130,7 @@ func TestRepairsGoFirstIntoWhatPicturesLeave(t *testing.T) {
 
 func TestWhatWaitsOfAStreamIsDropped(t *testing.T) {
 	var p Pacer
-	p.Follow(200_000, 0)
+	p.Follow(200_000, 0, 0)
 	of := func(ssrc uint32, i int) []byte {
 		b := numbered(i)
 		binary.BigEndian.PutUint32(b[8:], ssrc)
@@ -158,7 +160,7 @@ func TestWhatWaitsOfAStreamIsDropped(t *testing.T) {
 func TestRepairsGoSoonOrNotAtAll(t *testing.T) {
 	for _, rate := range []int{100_000, 500_000, 5_000_000} {
 		var p Pacer
-		p.Follow(rate, 0)
+		p.Follow(rate, 0, 0)
 		held := map[int]time.Duration{}
 		longest, n := time.Duration(0), 0
 		to := make([]byte, packets.MaxSize)
@@ -189,7 +191,7 @@ func TestRepairsGoSoonOrNotAtAll(t *testing.T) {
 
 func TestThePacerIsBounded(t *testing.T) {
 	var p Pacer
-	p.Follow(200_000, 0)
+	p.Follow(200_000, 0, 0)
 	kept := 0
 	for i := range 1000 {
 		held, full, _ := p.Hold(numbered(i), 0, 20, false, time.Second)
@@ -202,7 +204,7 @@ func TestThePacerIsBounded(t *testing.T) {
 	if kept != maxWaiting {
 		t.Errorf("%d packets are kept", kept)
 	}
-	p.Follow(0, time.Second) // the path is wide: all goes
+	p.Follow(0, 0, time.Second) // the path is wide: all goes
 	if p.Idle() {
 		t.Error("idle with packets")
 	}
@@ -213,7 +215,7 @@ func TestThePacerIsBounded(t *testing.T) {
 
 func TestPacingAllocatesNothing(t *testing.T) {
 	var p Pacer
-	p.Follow(1_000_000, 0)
+	p.Follow(1_000_000, 0, 0)
 	now := time.Second
 	b, to := numbered(1), make([]byte, packets.MaxSize)
 	if n := testing.AllocsPerRun(100, func() {
