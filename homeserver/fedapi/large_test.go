@@ -27,9 +27,9 @@ func heap() int64 {
 	return int64(m.HeapInuse)
 }
 
-// TestALargeRoomIsJoinedOverHTTP joins a room of 5,000 members and 20,000 pieces of state, with and without its members at first: make
+// TestDrillALargeRoomIsJoinedOverHTTP joins a room of 5,000 members and 20,000 pieces of state, with and without its members at first: make
 // test-long. Processor time is that of both servers together.
-func TestALargeRoomIsJoinedOverHTTP(t *testing.T) {
+func TestDrillALargeRoomIsJoinedOverHTTP(t *testing.T) {
 	members, pieces := 200, 400
 	if os.Getenv("TRUNKBOARD_TEST_LONG") != "" {
 		members, pieces = 5000, 20000
