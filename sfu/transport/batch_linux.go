@@ -81,7 +81,7 @@ func (b *Batch) write(to *socket, messages []message) {
 	for done := 0; done < len(messages); {
 		b.calls++
 		// Raw: the call does not block, and telling the scheduler of it costs more than the call when the process is else idle.
-		n, _, e := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(to.sys.fd), uintptr(unsafe.Pointer(&s.headers[done])), uintptr(len(messages)-done), unix.MSG_DONTWAIT, 0, 0)
+		n, _, e := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(to.sys.out), uintptr(unsafe.Pointer(&s.headers[done])), uintptr(len(messages)-done), unix.MSG_DONTWAIT, 0, 0)
 		switch e {
 		case 0:
 			done += int(n)

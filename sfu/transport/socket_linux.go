@@ -32,6 +32,7 @@ const (
 // after an epoll descriptor of our own, in which the socket is armed when it is to wake us, and a timer is set otherwise.
 type socketSys struct {
 	fd, late, epoll, timer int      // late: -1 if there is none, see sort_linux.go
+	out                    int      // what is sent goes out here: mostly a socket of its own, see openLate
 	file                   *os.File // of epoll
 	wait                   syscall.RawConn
 
@@ -54,7 +55,7 @@ const shut = 1 << 62
 // open takes the socket out of Go's poller.
 func (s *socket) open() (err error) {
 	x := &s.sys
-	x.fd, x.late, x.epoll, x.timer = -1, -1, -1, -1
+	x.fd, x.late, x.out, x.epoll, x.timer = -1, -1, -1, -1, -1
 	defer func() {
 		if err != nil {
 			x.release()
@@ -63,6 +64,7 @@ func (s *socket) open() (err error) {
 	if x.fd, err = bare(s.raw); err != nil {
 		return err
 	}
+	x.out = x.fd
 	if x.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return os.NewSyscallError("epoll_create1", err)
 	}
@@ -102,6 +104,9 @@ func (x *socketSys) release() {
 			_ = x.file.Close()
 		} else if x.epoll >= 0 {
 			_ = unix.Close(x.epoll)
+		}
+		if x.out != x.fd {
+			_ = unix.Close(x.out)
 		}
 		for _, fd := range []int{x.fd, x.late, x.timer} {
 			if fd >= 0 {

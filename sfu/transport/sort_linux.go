@@ -63,35 +63,50 @@ func sortOn(fd, loops int, six bool) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &fprog))
 }
 
-// openLate gives each of the sockets, which share one port, its late socket. Where the kernel does not sort, there are none.
+// openLate gives each of the sockets, which share one port, its late socket and one to send from. Where the kernel does not sort, there are
+// none.
+//
+// A packet that is sent tells those who wait for its socket that there is room again: the kernel calls epoll for each. Nobody waits for a
+// socket that only sends. It is bound after the others, and the program names none of its number, so nothing comes to it.
 func openLate(ctx context.Context, sockets []*socket) error {
 	for _, s := range sockets {
-		lc := net.ListenConfig{Control: sharePort}
-		c, err := lc.ListenPacket(ctx, "udp", s.local.String())
-		if err != nil {
+		var err error
+		if s.sys.late, err = another(ctx, s); err != nil {
 			return closeLate(sockets, err)
 		}
-		raw, err := c.(*net.UDPConn).SyscallConn()
-		if err == nil {
-			tune(raw)
-			s.sys.late, err = bare(raw)
-		}
-		_ = c.Close()
-		if err == nil {
-			err = os.NewSyscallError("epoll_ctl", unix.EpollCtl(s.sys.epoll, unix.EPOLL_CTL_ADD, s.sys.late, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET}))
-		}
-		if err != nil {
-			return closeLate(sockets, err)
+		if err = unix.EpollCtl(s.sys.epoll, unix.EPOLL_CTL_ADD, s.sys.late, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET}); err != nil {
+			return closeLate(sockets, os.NewSyscallError("epoll_ctl", err))
 		}
 	}
-	return closeLate(sockets, sortOn(sockets[0].sys.fd, len(sockets), sockets[0].six))
+	if err := sortOn(sockets[0].sys.fd, len(sockets), sockets[0].six); err != nil {
+		return closeLate(sockets, err)
+	}
+	for _, s := range sockets {
+		if fd, err := another(ctx, s); err == nil {
+			s.sys.out = fd
+		}
+	}
+	return nil
 }
 
-// closeLate takes the late sockets away again if there is an error.
-func closeLate(sockets []*socket, err error) error {
-	if err == nil {
-		return nil
+// another opens another socket on the port of s, which must share it; -1 and an error if it cannot.
+func another(ctx context.Context, s *socket) (int, error) {
+	lc := net.ListenConfig{Control: sharePort}
+	c, err := lc.ListenPacket(ctx, "udp", s.local.String())
+	if err != nil {
+		return -1, err
 	}
+	defer func() { _ = c.Close() }()
+	raw, err := c.(*net.UDPConn).SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	tune(raw)
+	return bare(raw)
+}
+
+// closeLate takes the late sockets away again.
+func closeLate(sockets []*socket, err error) error {
 	for _, s := range sockets {
 		if s.sys.late >= 0 {
 			_ = unix.Close(s.sys.late)

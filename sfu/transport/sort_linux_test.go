@@ -97,6 +97,14 @@ func TestTheKernelSortsWhatCanWaitFromWhatCannotAndKeepsAClientAtOneLoop(t *test
 					t.Fatalf("%v, %d loops: nothing came to a late socket", addr, n)
 				}
 				used[loop] = true
+				for _, s := range sockets {
+					if s.sys.out == s.sys.fd || s.sys.out == s.sys.late {
+						t.Fatalf("%v, %d loops: what is sent wakes a loop", addr, n)
+					}
+					if r.read(s.sys.out) > 0 {
+						t.Errorf("%v, %d loops: something came to a socket that only sends", addr, n)
+					}
+				}
 				r.drain(t, sockets, loop, len(prompt))
 				_ = out.Close()
 			}
