@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/pion/srtp/v3"
 	"github.com/pion/webrtc/v4"
 	"github.com/trunkboard/trunkboard/sfu/packets"
 )
@@ -22,7 +21,7 @@ func TestReplayedDamagedAndUnsealedPacketsAreDropped(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		in, err := srtp.CreateContext(key, salt, srtp.ProtectionProfile(profile), srtp.SRTPReplayProtection(1024), srtp.SRTCPReplayProtection(64))
+		in, err := newUnsealer(profile, key, salt)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -74,7 +73,7 @@ func TestReplayedDamagedAndUnsealedPacketsAreDropped(t *testing.T) {
 			packets.PutHeader(plain, false, false, 96, 1, 5, ssrc)
 			passes("a forged stream", plain, false)
 		}
-		if n := len(s.streams); n != 1 {
+		if n := len(in.ssrcs); n != 1 {
 			t.Errorf("%d streams are remembered", n)
 		}
 		s.Close()

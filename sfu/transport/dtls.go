@@ -179,11 +179,11 @@ func (s *Session) agree(conn *dtls.Conn) error {
 	// client key, server key, client salt, server salt; we are the server
 	theirKey, ourKey := material[:keyLen], material[keyLen:2*keyLen]
 	theirSalt, ourSalt := material[2*keyLen:2*keyLen+saltLen], material[2*keyLen+saltLen:]
-	in, err := srtp.CreateContext(theirKey, theirSalt, profile, srtp.SRTPReplayProtection(1024), srtp.SRTCPReplayProtection(64))
+	in, err := newUnsealer(chosen, theirKey, theirSalt)
 	if err != nil {
 		return err
 	}
-	out, err := srtp.CreateContext(ourKey, ourSalt, profile)
+	out, err := newReports(chosen, ourKey, ourSalt)
 	if err != nil {
 		return err
 	}

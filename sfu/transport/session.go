@@ -9,9 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pion/rtp"
 	"github.com/pion/sctp"
-	"github.com/pion/srtp/v3"
 	"github.com/trunkboard/trunkboard/sfu/congest"
 	"github.com/trunkboard/trunkboard/sfu/forward"
 )
@@ -66,15 +64,12 @@ type Session struct {
 	seen      atomic.Int64                // time of the last good check
 	handshake *inbox
 
-	inMu    sync.Mutex // of what comes in
-	in      *srtp.Context
-	header  rtp.Header
-	streams map[uint32]struct{}
-	clear   [receiveBatch][]byte
-	rtcpBuf []byte
+	inMu  sync.Mutex // of what comes in
+	in    *unsealer
+	clear [receiveBatch][]byte
 
 	outMu sync.Mutex // of RTCP that goes out
-	out   *srtp.Context
+	out   *reports
 
 	dataMu   sync.Mutex
 	channels map[string]*channel
@@ -98,7 +93,7 @@ var _ forward.Peer = (*Session)(nil)
 
 // Open makes a session. It answers checks from now on; Start does the rest.
 func (t *Transport) Open(h Handler) (*Session, error) {
-	s := &Session{t: t, Path: new(congest.Estimator), handler: h, streams: map[uint32]struct{}{}, channels: map[string]*channel{}}
+	s := &Session{t: t, Path: new(congest.Estimator), handler: h, channels: map[string]*channel{}}
 	s.invent()
 	s.ctx, s.cancel = context.WithCancel(t.ctx)
 	s.handshake = newInbox(s)
@@ -235,20 +230,10 @@ func (s *Session) rtp(sealed [][]byte, out *Batch) {
 	}
 	n := 0
 	for _, b := range sealed {
-		ssrc := uint32(b[8])<<24 | uint32(b[9])<<16 | uint32(b[10])<<8 | uint32(b[11])
-		_, known := s.streams[ssrc]
-		if !known && len(s.streams) >= maxStreams {
-			continue
+		if clear := s.in.RTP(b); clear != nil {
+			s.clear[n] = clear
+			n++
 		}
-		clear, err := s.in.DecryptRTP(b, b, &s.header)
-		if err != nil {
-			continue
-		}
-		if !known {
-			s.streams[ssrc] = struct{}{}
-		}
-		s.clear[n] = clear
-		n++
 	}
 	if n > 0 {
 		s.handler.RTP(s.clear[:n], out)
@@ -262,8 +247,7 @@ func (s *Session) rtcp(b []byte, out *Batch) {
 	if s.in == nil {
 		return
 	}
-	if clear, err := s.in.DecryptRTCP(s.rtcpBuf[:0], b, nil); err == nil {
-		s.rtcpBuf = clear
+	if clear := s.in.RTCP(b); clear != nil {
 		s.handler.RTCP(clear, out)
 	}
 }
@@ -279,8 +263,8 @@ func (s *Session) SendRTCP(b []byte, out *Batch) {
 	if s.out == nil {
 		return
 	}
-	if sealed, err := s.out.EncryptRTCP(out.Slot()[:0], b, nil); err == nil {
-		out.clear(p, copy(out.Slot(), sealed))
+	if n := s.out.seal(out.Slot(), b); n > 0 {
+		out.clear(p, n)
 	}
 }
 
