@@ -19,7 +19,7 @@ import (
 // average, which is below what the network's jitter is and far below what a jitter buffer holds.
 const (
 	gatherRate  = 300 // packets a second
-	gatherMost  = 4 * time.Millisecond
+	gatherMost  = 5 * time.Millisecond
 	gatherWish  = 8 // packets
 	rateWindow  = 20 * time.Millisecond
 	quietRounds = 3 // looks that found nothing until the socket sleeps for as long as nothing comes
