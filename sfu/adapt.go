@@ -12,29 +12,24 @@ import (
 
 // How what is sent follows what the path to a subscriber carries.
 const (
-	probeTime    = 150 * time.Millisecond
-	probeStep    = 5 * time.Millisecond
-	probeEcho    = 700 * time.Millisecond // until what came of a probe is known
-	probeAfter   = 2 * time.Second        // after a change, and between probes; doubled after each that failed, up to probeAtMost
-	probeAtMost  = 8 * time.Second
-	probeSurplus = 1.2
-	trustAfter   = 15 * time.Second // what a probe found must hold for so long
-	trustAtMost  = time.Minute
-	riseAfter    = 2 * time.Second
-	startRate    = 10_000_000 // bit/s: what a new path is trusted with, so that the first key frames of a full room are not one burst
-	startFor     = 3 * time.Second
+	probeStep = 5 * time.Millisecond
+	probeEcho = 700 * time.Millisecond // until what came of a probe is known at the latest
+	riseAfter = 2 * time.Second
+	stopAfter = 1500 * time.Millisecond // something was taken away from any, a picture may stop
+	stopNow   = 0.65                    // of what the lowest layers take: with less than that, at once
+	losesMuch = 0.05                    // after this share was lost
+	losesFor  = 3 * time.Second         // for so long, pictures that do not quite fit stop
+	startRate = 10_000_000              // bit/s: what a new path is trusted with, so that the first key frames of a full room are not one burst
+	startFor  = 3 * time.Second
 )
 
 // adaption is the state of one receiving connection. It is guarded by the room's lock.
 type adaption struct {
 	begun   time.Duration // when the connection was made
 	limited bool          // the path was limited when it was last looked at
-	changed time.Duration // last time something was taken away
-	probing bool
-	probed  time.Duration // end of the last probe
-	wait    time.Duration // until the next
-	found   time.Duration // when one found room
-	doubt   time.Duration // after such a time another may: doubled when what was found did not hold
+	intact  time.Duration // when it lost little last
+	short   time.Duration // since when there is no room for a picture that is shown; 0 if there is
+	seeker  congest.Seeker
 }
 
 // picture is a subscribed video track as it is shared out.
@@ -80,15 +75,18 @@ func (p *Participant) adapt() {
 			pictures = append(pictures, picture{s.leg, s.track.source, s.track.info.Source == "screen_share"})
 		}
 	}
-	target, extra := a.share(c.session.Path, pictures, p.options.MayPause, now, func(i, level int) { p.allow(subs[i], level) })
-	if target > 0 {
-		p.seekMore(pictures, target, extra)
+	b := a.share(c.session.Path, pictures, p.options.MayPause, now, func(i, level int) {
+		p.room.engine.log.Debug("a picture's level", "participant", p.sid, "track", subs[i].track.info.SID, "from", subs[i].leg.Allowed(), "to", level,
+			"rate", rate, "loss", c.session.Path.Loss(), "rates", subs[i].track.source.Rates())
+		p.allow(subs[i], level)
+	})
+	if b != nil {
+		p.seekMore(b)
 	}
 }
 
-// share calls allow for each picture whose level is to change. It tells what a probe should reach now, in bit/s, 0 for none, and how much of it
-// is not sent already.
-func (a *adaption) share(path *congest.Estimator, pictures []picture, mayPause bool, now time.Duration, allow func(i, level int)) (target, extra int) {
+// share calls allow for each picture whose level is to change. It gives the probe that is due, nil for none.
+func (a *adaption) share(path *congest.Estimator, pictures []picture, mayPause bool, now time.Duration, allow func(i, level int)) *probe {
 	rate, _ := path.Limited()
 	demands := make([]congest.Demand, len(pictures))
 	asked := 0
@@ -107,58 +105,56 @@ func (a *adaption) share(path *congest.Estimator, pictures []picture, mayPause b
 		demands[i] = d
 	}
 	path.Asked(asked, now)
-	out := congest.Allocate(int(float64(rate)*(1-path.Noise())), demands)
+	use := 1 - path.Noise() // the rest is for repairs
+	keep := 1.0
+	if path.Loss() < losesMuch {
+		a.intact = now
+	}
+	if now-a.intact < losesFor {
+		keep = congest.StopRoom
+	}
+	out := congest.Allocate(int(use*float64(rate)), keep, demands)
+	switch {
+	case !congest.Stops(demands, out):
+		a.short = 0
+	case a.short == 0:
+		a.short = now
+		fallthrough
+	case now-a.short < stopAfter: // an estimate may dip: only what does not fit by far stops at once
+		out = congest.Allocate(int(use*float64(rate)), min(keep, stopNow), demands)
+	}
 	for i, s := range pictures {
 		if out[i] < 0 && demands[i].Wanted >= 0 && !mayPause {
 			out[i] = lowest(&demands[i]) // the smallest picture goes on: an estimate may be wrong, and a black tile looks like a broken call
 		}
 		before := s.leg.Allowed()
+		if low := lowest(&demands[i]); out[i] < 0 && demands[i].Wanted >= 0 && before >= 0 && (before > low || a.seeker.Narrowed(stopAfter, now)) {
+			out[i] = low // layers go down first: what that brings has to be seen
+		}
 		if demands[i].Wanted < 0 || out[i] == before || out[i] == demands[i].Wanted && before >= out[i] {
 			continue
 		}
 		if out[i] < before {
-			if a.found > 0 && now-a.found < trustAfter && a.changed < a.found {
-				a.doubt = min(max(2*a.doubt, probeAtMost), trustAtMost) // a policer's bucket, perhaps
-			}
-			a.changed = now
-		} else if now-a.changed < riseAfter {
+			a.seeker.Lowered(now)
+		} else if a.seeker.Narrowed(riseAfter, now) {
 			continue // it has just become narrower
 		}
 		allow(i, out[i])
 	}
-	next := congest.Next(demands, out)
-	if next == 0 {
-		return 0, 0
+	target, lasts := a.seeker.Seek(rate, int(float64(congest.Next(demands, out))/use), asked, now)
+	if target == 0 {
+		return nil
 	}
+	b := &probe{path: path, target: target, lasts: lasts}
 	sum := 0
 	for i, l := range out {
+		b.legs = append(b.legs, pictures[i].leg)
 		if l >= 0 && l < len(demands[i].Rate) {
 			sum += demands[i].Rate[l]
 		}
 	}
-	sent := min(sum, path.Throughput())
-	if a.wait == 0 {
-		a.wait = probeAfter
-	}
-	if a.found > 0 && now-a.found > trustAfter+a.doubt {
-		a.found, a.doubt = 0, 0
-	}
-	if a.probing || rate >= next || now-max(a.probed, a.changed) < a.wait || a.found > 0 && now-a.found < a.doubt {
-		return 0, 0
-	}
-	target = int(probeSurplus * float64(next))
-	return target, max(target/8, target-sent)
-}
-
-// result notes what came of a probe.
-func (a *adaption) result(found, conclusive bool, now time.Duration) {
-	a.probing, a.probed = false, now
-	switch {
-	case found:
-		a.wait, a.found = probeAfter, now
-	case conclusive:
-		a.wait = min(2*a.wait, probeAtMost)
-	}
+	b.extra = max(target/8, target-min(sum, path.Throughput()))
+	return b
 }
 
 // lowest is the least that a demand can have.
@@ -193,19 +189,15 @@ func (p *Participant) ordered() (out []*Subscription) {
 }
 
 // seekMore probes beside what p is sent. The caller holds the room's lock.
-func (p *Participant) seekMore(pictures []picture, target, extra int) {
+func (p *Participant) seekMore(b *probe) {
 	c := p.receiving
 	e := p.room.engine
-	b := probe{path: c.session.Path, target: target, extra: extra}
-	for _, s := range pictures {
-		b.legs = append(b.legs, s.leg)
-	}
-	c.adaption.probing = true
 	e.wait.Go(func() {
-		found, conclusive := e.probe(&b)
+		found, conclusive := e.probe(b)
 		p.room.mu.Lock()
 		defer p.room.mu.Unlock()
-		c.adaption.result(found, conclusive, e.cfg.Transport.Now())
+		e.log.Debug("looked for room", "participant", p.sid, "target", b.target, "found", found, "conclusive", conclusive)
+		c.adaption.seeker.Sought(found, conclusive, e.cfg.Transport.Now())
 	})
 }
 
@@ -214,6 +206,7 @@ type probe struct {
 	path          *congest.Estimator
 	legs          []*forward.Leg
 	target, extra int // bit/s: of all that is sent, and of what is sent beside the pictures
+	lasts         time.Duration
 	begun, ended  time.Duration
 	running, over bool
 	sent, turn    int
@@ -224,12 +217,12 @@ func (b *probe) step(now time.Duration, out forward.Out) (done bool) {
 	switch {
 	case !b.running:
 		b.running, b.begun = true, now
-		b.path.StartProbe(b.target)
+		b.path.StartProbe(b.target, now)
 	case b.over:
-		return now-b.ended > probeEcho
+		return b.path.ProbeTold() || now-b.ended > probeEcho
 	}
 	d := now - b.begun
-	if d > probeTime {
+	if d > b.lasts || b.path.ProbeTold() {
 		b.over, b.ended = true, now
 		b.path.EndProbe(now)
 		return false

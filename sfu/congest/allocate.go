@@ -20,14 +20,15 @@ type Demand struct {
 // would change with every breath of the estimate.
 const upgradeRoom = 1.15
 
-// stopRoom is how much of a picture's lowest step must be there for it to go on: an estimate errs by as much, and a picture that stops for
-// nothing is worse than a queue.
-const stopRoom = 0.8
+// StopRoom is how much of what the lowest steps take must be there for all to go on while nothing is lost: an estimate errs by as much, and
+// a picture that stops for nothing is worse than a queue.
+const StopRoom = 0.75
 
 // Allocate shares rate bit/s among demands: it gives the step for each, or -1 where there is nothing left and the track is paused.
 // All get their lowest step first, by priority and then in their order, then each in turn a higher one. The first one always gets
-// something: a picture that moves badly says more than none.
-func Allocate(rate int, demands []Demand) []int {
+// something: a picture that moves badly says more than none. keep is how much of what the lowest steps take must be there for pictures that
+// are shown to go on: 1, or StopRoom.
+func Allocate(rate int, keep float64, demands []Demand) []int {
 	out := make([]int, len(demands))
 	order := make([]int, 0, len(demands))
 	for i := range demands {
@@ -44,7 +45,7 @@ func Allocate(rate int, demands []Demand) []int {
 			out[i] = demands[i].Wanted // nothing is known of it yet
 			continue
 		}
-		if first == 0 || demands[i].fits(layer, cost, left) || demands[i].Now >= 0 && stopRoom*float64(cost) <= left {
+		if first == 0 || demands[i].fits(layer, cost, left) || demands[i].Now >= 0 && keep*(float64(rate)-left+float64(cost)) <= float64(rate) {
 			out[i], left = layer, left-float64(cost)
 		}
 	}
@@ -63,6 +64,16 @@ func Allocate(rate int, demands []Demand) []int {
 		}
 	}
 	return out
+}
+
+// Stops reports whether out takes away all of a picture that is shown.
+func Stops(demands []Demand, out []int) bool {
+	for i := range demands {
+		if out[i] < 0 && demands[i].Now >= 0 && demands[i].Wanted >= 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // step gives the next higher step than from that exists and is wanted, and what it costs more; -1 if there is none.

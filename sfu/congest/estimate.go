@@ -14,6 +14,7 @@ const (
 	floor       = 100_000                // bit/s; never estimated lower
 	backoff     = 0.85                   // of the throughput, after overuse
 	lossBackoff = 0.92                   // of the capacity that losses tell
+	idle        = 0.7                    // of the estimate: who sends less does not fill the path
 	growth      = 0.08                   // a second, while nothing is wrong
 	headroom    = 1.25                   // times the throughput: more was not seen to fit
 	between     = 300 * time.Millisecond // decreases
@@ -149,6 +150,9 @@ func (e *Estimator) judge(s signal, now time.Duration) {
 	case overuse:
 		e.listening = max(e.listening, now+listenAfter)
 		t := max(e.told.throughput(now), e.told.carried(now))
+		if e.limited && e.told.offered(now) < idle*e.rate { // others fill the path, or one large frame did
+			t = max(t, e.rate)
+		}
 		if t > 0 && now-e.lowered > between {
 			e.lower(backoff*t, now)
 			e.delayed, e.before.set = now, false

@@ -130,7 +130,7 @@ func TestAPathThatNarrowsAndWidensIsFollowed(t *testing.T) {
 	l.rate = 5e6
 	// The tracks in use take what is allocated; a probe shows that there is more.
 	l.run(2*time.Second, l.want(500e3))
-	l.e.StartProbe(2e6)
+	l.e.StartProbe(2e6, l.now)
 	l.run(200*time.Millisecond, func() float64 { return 2e6 })
 	l.e.EndProbe(l.now)
 	l.run(500*time.Millisecond, l.want(500e3))
@@ -153,7 +153,7 @@ func TestAProbeOfANarrowPathFails(t *testing.T) {
 	l := newLink(700e3)
 	l.run(10*time.Second, l.want(2e6))
 	before, _ := l.e.Limited()
-	l.e.StartProbe(2e6)
+	l.e.StartProbe(2e6, l.now)
 	l.run(200*time.Millisecond, func() float64 { return 2e6 })
 	l.e.EndProbe(l.now)
 	l.run(time.Second, l.want(500e3))
@@ -292,12 +292,26 @@ func TestAllocation(t *testing.T) {
 		{"who wants few frames gets no more", 9_000_000, []Demand{slow, thin}, []int{7, 8}},
 		{"nothing is known of it yet", 100_000, []Demand{{Wanted: 2, Now: 2}}, []int{2}},
 	} {
-		got := Allocate(c.rate, c.demands)
+		got := Allocate(c.rate, 1, c.demands)
 		for i := range got {
 			if got[i] != c.want[i] {
 				t.Errorf("%s: %v, want %v", c.name, got, c.want)
 				break
 			}
+		}
+	}
+	shown, stopped := small, small
+	shown.Now, stopped.Now = 0, -1
+	for _, c := range []struct {
+		rate int
+		keep float64
+		now  Demand
+		want int
+	}{
+		{310_000, StopRoom, stopped, -1}, {350_000, StopRoom, stopped, 0}, {300_000, 1, shown, 0}, {290_000, 1, shown, -1}, {230_000, StopRoom, shown, 0}, {220_000, StopRoom, shown, -1},
+	} {
+		if got := Allocate(c.rate, c.keep, []Demand{shown, c.now})[1]; got != c.want {
+			t.Errorf("two small pictures of 150 kbit/s, the second now at %d, at %d with %v: %d", c.now.Now, c.rate, c.keep, got)
 		}
 	}
 	if n := Next([]Demand{camera, camera}, []int{1, 0}); n != 600_000+int(1.15*300_000) {

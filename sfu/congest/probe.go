@@ -12,21 +12,23 @@ type probe struct {
 	size, got   int
 	lost        int
 	firstSize   int
-	sent        time.Duration // when it ended
+	begun, sent time.Duration // sending it
 	running     bool
 
 	firstSent, lastSent time.Duration
 	sentSize            int // all but the first
 }
 
-// probeReached is how much of the rate of a probe has to arrive.
-const probeReached = 0.9
+const (
+	probeReached = 0.9 // of the rate of a probe has to arrive
+	probeLost    = 5   // packets lost end it
+)
 
 // StartProbe says that what is sent from now until EndProbe is meant to reach target bit/s.
-func (e *Estimator) StartProbe(target int) {
+func (e *Estimator) StartProbe(target int, now time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.probe = probe{from: e.next + 1, to: 1<<64 - 1, target: float64(target), running: true}
+	e.probe = probe{from: e.next + 1, to: 1<<64 - 1, target: float64(target), begun: now, running: true}
 }
 
 // EndProbe ends the burst.
@@ -34,6 +36,23 @@ func (e *Estimator) EndProbe(now time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.probe.to, e.probe.sent = e.next, now
+}
+
+// ProbeTold reports whether all is told of a probe that has ended, or enough of one that has not for it to be in vain.
+func (e *Estimator) ProbeTold() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := &e.probe
+	if p.sent == 0 {
+		return p.lost >= probeLost && e.tooMuchLost() || e.delayed > p.begun
+	}
+	return uint64(p.got+p.lost) > p.to-p.from
+}
+
+// tooMuchLost reports whether the probe lost more than the path does at any rate.
+func (e *Estimator) tooMuchLost() bool {
+	p := &e.probe
+	return float64(p.lost) > (0.05+e.loss.noise)*float64(p.got+p.lost)
 }
 
 // probed counts what is told of a probe.
@@ -61,12 +80,12 @@ func (e *Estimator) ProbeResult(now time.Duration) (found, conclusive bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	p := e.probe
-	e.probe = probe{}
+	defer func() { e.probe = probe{} }()
 	sent, told := p.to-p.from+1, p.got+p.lost
 	if !p.running || told < 5 || uint64(2*told) < sent || p.lastSent <= p.firstSent {
 		return false, false
 	}
-	if float64(p.lost) > (0.05+e.loss.noise)*float64(told) || p.last <= p.first || e.delayed > p.sent {
+	if e.tooMuchLost() || p.last <= p.first || e.delayed > p.sent {
 		return false, true
 	}
 	got := float64(8*(p.size-p.firstSize)) / (p.last - p.first).Seconds()

@@ -53,6 +53,22 @@ func (t *stretches) carried(now time.Duration) float64 { return t.arrived(now, r
 // throughput is what arrived lately, bit/s; 0 while there is too little to say.
 func (t *stretches) throughput(now time.Duration) float64 { return t.arrived(now, rateSpan, stale) }
 
+// offered is what was sent lately, bit/s; 0 while there is too little to say.
+func (t *stretches) offered(now time.Duration) float64 {
+	bytes, span := 0, time.Duration(0)
+	for i := range t.ring {
+		s := &t.ring[(t.next-1-i+2*len(t.ring))%len(t.ring)]
+		if s.packets == 0 || now-s.at > stale || span >= rateSpan {
+			break
+		}
+		bytes, span = bytes+s.sent, span+s.sentSpan
+	}
+	if span < rateLeast {
+		return 0
+	}
+	return float64(8*bytes) / span.Seconds()
+}
+
 // arrived is what arrived in the newest stretches that take most together and were told within age.
 func (t *stretches) arrived(now, most, age time.Duration) float64 {
 	bytes, span := 0, time.Duration(0)
