@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/trunkboard/trunkboard/sfu/congest"
 	"github.com/trunkboard/trunkboard/sfu/forward"
@@ -46,6 +47,8 @@ type connection struct {
 	streams  map[uint32]*stream // by SSRC, those that come in
 	incoming []incoming
 	legs     map[uint32]*forward.Leg // by SSRC, those that go out
+	repeats  map[uint32]*forward.Leg // by the SSRC of the RTX stream
+	missed   []missed
 	heard    map[*forward.Leg]*hearing
 	ids      extensions
 	arrivals congest.Arrivals
@@ -99,7 +102,7 @@ const (
 )
 
 func newConnection(p *Participant, t *transport.Transport) (*connection, error) {
-	c := &connection{p: p, ssrc: rand.Uint32() | 1, number: rand.Uint64() >> 2, streams: map[uint32]*stream{}, legs: map[uint32]*forward.Leg{}, heard: map[*forward.Leg]*hearing{}}
+	c := &connection{p: p, ssrc: rand.Uint32() | 1, number: rand.Uint64() >> 2, streams: map[uint32]*stream{}, legs: map[uint32]*forward.Leg{}, repeats: map[uint32]*forward.Leg{}, heard: map[*forward.Leg]*hearing{}}
 	var err error
 	c.session, err = t.Open(c)
 	return c, err
@@ -296,7 +299,13 @@ func (c *connection) RTCP(compound []byte, out *transport.Batch) {
 			continue
 		}
 		if body, ok := p.TransportFeedback(); ok {
-			c.session.Path.Feedback(body, c.p.room.engine.cfg.Transport.Now())
+			c.missed = c.missed[:0]
+			c.session.Path.Feedback(body, c.p.room.engine.cfg.Transport.Now(), c.miss)
+			for _, m := range c.missed[:min(len(c.missed), maxResend-resend)] {
+				resend++
+				m.leg.Missed(m.sequence, m.repair, m.sent, out)
+			}
+			clear(c.missed) // of legs that may be gone soon
 			continue
 		}
 		if ssrc, lost, ok := p.NACK(c.lost[:0]); ok {
@@ -317,6 +326,26 @@ func (c *connection) RTCP(compound []byte, out *transport.Batch) {
 				g.KeyFrame()
 			}
 		})
+	}
+}
+
+// missed is a packet that did not arrive.
+type missed struct {
+	leg      *forward.Leg
+	sequence uint16
+	repair   bool
+	sent     time.Duration
+}
+
+// miss notes a packet that did not arrive. The caller holds mu.
+func (c *connection) miss(ref congest.Ref, sent time.Duration) {
+	if len(c.missed) >= maxResend {
+		return
+	}
+	if g := c.legs[ref.SSRC]; g != nil {
+		c.missed = append(c.missed, missed{g, ref.Sequence, false, sent})
+	} else if g := c.repeats[ref.SSRC]; g != nil {
+		c.missed = append(c.missed, missed{g, ref.Original, true, sent})
 	}
 }
 

@@ -4,6 +4,7 @@ package sfu
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -376,6 +377,10 @@ func (c *connection) bindDown(s *section, sub *Subscription) bool {
 	sub.bound = true
 	c.mu.Lock()
 	c.legs[n.SSRC] = sub.leg
+	maps.DeleteFunc(c.repeats, func(_ uint32, g *forward.Leg) bool { return g == sub.leg })
+	if n.RTXSSRC != 0 {
+		c.repeats[n.RTXSSRC] = sub.leg
+	}
 	c.mu.Unlock()
 	return true
 }
@@ -430,7 +435,7 @@ func (c *connection) newSSRC() uint32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
-		if n := rand.Uint32(); n != 0 && c.legs[n] == nil {
+		if n := rand.Uint32(); n != 0 && c.legs[n] == nil && c.repeats[n] == nil {
 			return n
 		}
 	}
@@ -495,6 +500,7 @@ func (c *connection) remove(sub *Subscription) {
 	}
 	c.mu.Lock()
 	delete(c.legs, s.streams.SSRC)
+	delete(c.repeats, s.streams.RTXSSRC)
 	delete(c.heard, sub.leg)
 	c.mu.Unlock()
 	s.down, s.streams, s.retiring, sub.section, sub.bound = nil, forward.Streams{}, true, nil, false

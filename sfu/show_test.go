@@ -185,7 +185,7 @@ func (s *show) send(b []byte, number int) {
 	const around = 28 + 16 // IP and UDP; SRTP's tag
 	d := datagram{b: append([]byte(nil), b...), number: number}
 	if number > 0 {
-		d.count = s.path.Sent(len(b), s.now)
+		d.count = s.path.Sent(len(b), congest.Ref{}, s.now)
 	}
 	at, ok := s.down.enter(len(b)+around, s.now)
 	if !ok {
@@ -327,7 +327,7 @@ func (s *show) hear() {
 	if s.now%(100*time.Millisecond) == 50*time.Millisecond && s.arrivals.Pending() {
 		b := s.arrivals.Append(nil, 1, 2)[4:]
 		if !s.mute {
-			s.answer(func() { s.path.Feedback(b, s.now) })
+			s.answer(func() { s.path.Feedback(b, s.now, nil) })
 		}
 	}
 	if s.now%(20*time.Millisecond) == 0 {

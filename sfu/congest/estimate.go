@@ -64,8 +64,16 @@ type Estimator struct {
 
 type sentPacket struct {
 	count uint64
-	size  int32
 	at    time.Duration
+	ref   Ref
+	size  int32
+}
+
+// Ref says what was sent under a transport-wide number: the SSRC and number of a packet, and the first two bytes of its payload, which
+// on an RTX stream are the number of the packet that it repairs.
+type Ref struct {
+	SSRC               uint32
+	Sequence, Original uint16
 }
 
 // Listening reports whether packets should carry a transport-wide number, so that the client reports on them: when the path is new,
@@ -91,14 +99,14 @@ func (e *Estimator) Suspect(now time.Duration) {
 }
 
 // Sent gives the number of the next packet, of size bytes, and notes that it goes out now.
-func (e *Estimator) Sent(size int, now time.Duration) uint16 {
+func (e *Estimator) Sent(size int, ref Ref, now time.Duration) uint16 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.packet == nil {
 		e.packet = new([sentWindow]sentPacket)
 	}
 	e.next++
-	e.packet[e.next%sentWindow] = sentPacket{e.next, int32(size), now}
+	e.packet[e.next%sentWindow] = sentPacket{e.next, now, ref, int32(size)}
 	if p := &e.probe; p.running && e.next <= p.to {
 		if p.firstSent == 0 {
 			p.firstSent = now
@@ -110,8 +118,9 @@ func (e *Estimator) Sent(size int, now time.Duration) uint16 {
 	return uint16(e.next)
 }
 
-// Feedback takes the body of a feedback message; false if it is broken.
-func (e *Estimator) Feedback(body []byte, now time.Duration) bool {
+// Feedback takes the body of a feedback message; false if it is broken. missed, which may be nil, hears of each packet that did not arrive and
+// when it was sent; it must not call back.
+func (e *Estimator) Feedback(body []byte, now time.Duration, missed func(Ref, time.Duration)) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var r reading
@@ -127,6 +136,9 @@ func (e *Estimator) Feedback(body []byte, now time.Duration) bool {
 		r.packet(count, p, arrival, received)
 		e.probed(count, int(p.size), arrival, received)
 		if !received {
+			if missed != nil {
+				missed(p.ref, p.at)
+			}
 			return
 		}
 		p.count = 0 // each counts once

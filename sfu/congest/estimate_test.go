@@ -36,7 +36,7 @@ func newLink(rate float64) *link {
 }
 
 func (l *link) send(size int) {
-	sn := l.e.Sent(size, l.now)
+	sn := l.e.Sent(size, Ref{}, l.now)
 	if l.r.Float64() < l.loss {
 		return
 	}
@@ -66,7 +66,7 @@ func (l *link) settle() {
 	}
 	if l.now-l.fed > 100*time.Millisecond && l.arrivals.Pending() {
 		l.fed = l.now
-		l.e.Feedback(l.arrivals.Append(nil, 1, 2)[4:], l.now)
+		l.e.Feedback(l.arrivals.Append(nil, 1, 2)[4:], l.now, nil)
 	}
 }
 
@@ -247,9 +247,9 @@ func FuzzReadFeedback(f *testing.F) {
 		}
 		var e Estimator
 		for range 50 {
-			e.Sent(1000, time.Second)
+			e.Sent(1000, Ref{}, time.Second)
 		}
-		e.Feedback(b, 2*time.Second)
+		e.Feedback(b, 2*time.Second, nil)
 		if rate, limited := e.Limited(); limited && rate < floor {
 			t.Errorf("rate %d", rate)
 		}

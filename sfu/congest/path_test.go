@@ -160,7 +160,7 @@ func (s *sender) packet(size int) {
 }
 
 func (s *sender) send(size int) {
-	sequence := s.e.Sent(size, s.road.now)
+	sequence := s.e.Sent(size, Ref{}, s.road.now)
 	if at, ok := s.road.enter(size); ok {
 		if n := len(s.flying); n > 0 {
 			at = max(at, s.flying[n-1].at)
@@ -185,7 +185,7 @@ func (s *sender) hear() {
 		}
 	}
 	for len(s.back) > 0 && s.back[0].at <= d.now {
-		s.e.Feedback(s.back[0].body, d.now)
+		s.e.Feedback(s.back[0].body, d.now, nil)
 		s.back = s.back[1:]
 	}
 }

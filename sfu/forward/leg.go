@@ -513,33 +513,69 @@ func (s *Source) translate(from, to int, at uint32) (uint32, bool) {
 
 // Resend answers a NACK: the packets with those sequence numbers are made again and sent, under the RTX stream if there is one.
 func (g *Leg) Resend(sequences []uint16, out Out) {
-	g.mu.Lock()
-	n, last, sentRing, still := g.streams, g.lastCount, g.sent, g.still()
-	g.mu.Unlock()
-	if sentRing == nil || still || !g.peer.Open() { // what is paused begins anew with a key frame
+	n, last, ok := g.resendable()
+	if !ok {
 		return
 	}
 	now := g.source.cfg.Now()
 	for _, sn := range sequences {
-		count := last - uint64(uint16(last)-sn)
+		g.resend(last-uint64(uint16(last)-sn), n, now, out)
+	}
+}
+
+// Missed takes what transport-wide feedback tells: the packet sn, or with repair its repetition, which was sent then, did not arrive. A
+// subscriber may have stopped asking for it, since it asks ten times only, also for what comes late from the publisher and gets lost here: it is
+// sent again, unless a newer repetition is on its way. When that has failed often enough, there has to be a key frame.
+func (g *Leg) Missed(sn uint16, repair bool, then time.Duration, out Out) {
+	n, last, ok := g.resendable()
+	if !ok {
+		return
+	}
+	count := last - uint64(uint16(last)-sn)
+	g.mu.Lock()
+	e := &g.sent[count&uint64(len(g.sent)-1)]
+	// A repetition without a request was only meant to load the path: see Pad.
+	current := e.count == count && count >= g.fresh && repair == (e.tries > 0) && (!repair || then >= e.again && then-e.again < missedWithin)
+	failed := current && e.tries >= againTries
+	g.mu.Unlock()
+	switch {
+	case failed:
+		g.KeyFrame()
+	case current:
+		g.resend(count, n, g.source.cfg.Now(), out)
+	}
+}
+
+// missedWithin is how long a repair may have waited before it went.
+const missedWithin = 200 * time.Millisecond
+
+// resendable gives what resend needs; false if nothing is to be sent again now.
+func (g *Leg) resendable() (n Streams, last uint64, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	// What is paused begins anew with a key frame.
+	return g.streams, g.lastCount, g.sent != nil && !g.still() && g.peer.Open()
+}
+
+// resend sends a packet again, if it may be.
+func (g *Leg) resend(count uint64, n Streams, now time.Duration, out Out) {
+	g.mu.Lock()
+	at := &g.sent[count&uint64(len(g.sent)-1)]
+	ok := at.count == count && count >= g.fresh && g.layer >= 0 && g.allowance > 0 && at.tries < againTries && (at.tries == 0 || now-at.again >= againSpacing<<max(0, int(at.tries)-againSteady))
+	e := *at
+	if ok {
+		at.again = now
+		at.tries++
+		g.allowance--
+	}
+	g.mu.Unlock()
+	if ok && g.again(e, n, out, true) == 0 {
 		g.mu.Lock()
-		at := &g.sent[count&uint64(len(g.sent)-1)]
-		ok := at.count == count && count >= g.fresh && g.layer >= 0 && g.allowance > 0 && at.tries < againTries && (at.tries == 0 || now-at.again >= againSpacing<<max(0, int(at.tries)-againSteady))
-		e := *at
-		if ok {
-			at.again = now
-			at.tries++
-			g.allowance--
+		if at := &g.sent[count&uint64(len(g.sent)-1)]; at.count == count && at.again == now { // as if it had not been asked for
+			at.again, at.tries = e.again, e.tries
+			g.allowance++
 		}
 		g.mu.Unlock()
-		if ok && g.again(e, n, out, true) == 0 {
-			g.mu.Lock()
-			if at := &g.sent[count&uint64(len(g.sent)-1)]; at.count == count && at.again == now { // as if it had not been asked for
-				at.again, at.tries = e.again, e.tries
-				g.allowance++
-			}
-			g.mu.Unlock()
-		}
 	}
 }
 

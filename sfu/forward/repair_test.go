@@ -58,3 +58,54 @@ func TestARepairThatFindsNoRoomMayBeAskedForAgain(t *testing.T) {
 		t.Error("it was not sent when there was room")
 	}
 }
+
+// What feedback says did not arrive is sent again without a request, but not while a newer repetition may be on its way, and not for a
+// repetition that was only meant to load the path.
+func TestWhatFeedbackMissesIsSentAgain(t *testing.T) {
+	s := newStage(VP8, true)
+	g := s.leg(&peer{numbered: true}, Streams{SSRC: 11, PayloadType: 100, RTXSSRC: 12, RTXType: 101, Transport: 3})
+	e := &encoder{}
+	var sn uint16
+	for i := range 5 {
+		sn = s.send(e, i == 0, 3)[0].header.Sequence // also what a repair costs is saved up
+	}
+	first := s.now
+	sent := func() bool { return len(s.out.take()) == 1 }
+	if g.Pad(100, &s.out); len(s.out.take()) == 0 {
+		t.Fatal("no padding")
+	}
+	if g.Missed(sn, true, s.now, &s.out); sent() {
+		t.Error("a repetition that nobody asked for was repeated")
+	}
+	s.now += 50 * time.Millisecond
+	if g.Missed(sn, false, first, &s.out); !sent() {
+		t.Fatal("it was not sent again")
+	}
+	again := s.now
+	s.now += 50 * time.Millisecond
+	if g.Missed(sn, false, first, &s.out); sent() {
+		t.Error("the original was told as lost again, while its repetition may be on its way")
+	}
+	if g.Missed(sn, true, again-time.Millisecond, &s.out); sent() {
+		t.Error("an older repetition counts")
+	}
+	if g.Missed(sn, true, again+time.Second, &s.out); sent() {
+		t.Error("a repetition that was sent much later, as padding, counts")
+	}
+	if g.Missed(sn+5000, false, first, &s.out); sent() {
+		t.Error("something was sent that never was before")
+	}
+	s.asked = nil
+	tries := 1
+	for range 30 {
+		s.now += time.Second
+		if g.Missed(sn, true, again+time.Millisecond, &s.out); !sent() {
+			break
+		}
+		again = s.now
+		tries++
+	}
+	if tries != againTries || len(s.asked) != 1 {
+		t.Errorf("%d tries, then key frames: %v", tries, s.asked)
+	}
+}

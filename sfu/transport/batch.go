@@ -5,6 +5,7 @@ package transport
 import (
 	"encoding/binary"
 
+	"github.com/trunkboard/trunkboard/sfu/congest"
 	"github.com/trunkboard/trunkboard/sfu/forward"
 	"github.com/trunkboard/trunkboard/sfu/packets"
 )
@@ -78,7 +79,7 @@ func (b *Batch) Send(to forward.Peer, n int, roc uint32, number int) {
 		return
 	}
 	if number > 0 {
-		binary.BigEndian.PutUint16(b.arena[b.pos+number:], s.Path.Sent(n+maxOverhead, s.t.Now()))
+		binary.BigEndian.PutUint16(b.arena[b.pos+number:], s.Path.Sent(n+maxOverhead, reference(b.arena[b.pos:b.pos+n]), s.t.Now()))
 	}
 	size := seal.seal(b.arena[b.pos:b.pos+slotSize], n, roc, &b.scratch)
 	if b.n > 0 {
@@ -92,6 +93,15 @@ func (b *Batch) Send(to forward.Peer, n int, roc uint32, number int) {
 		}
 	}
 	b.push(message{path: path, size: size, segment: size, count: 1})
+}
+
+// reference says what p is.
+func reference(p []byte) congest.Ref {
+	r := congest.Ref{SSRC: binary.BigEndian.Uint32(p[8:]), Sequence: binary.BigEndian.Uint16(p[2:])}
+	if at := packets.HeaderLength(p); at+2 <= len(p) {
+		r.Original = binary.BigEndian.Uint16(p[at:])
+	}
+	return r
 }
 
 // clear queues the first size bytes of the slot as they are.
