@@ -3,6 +3,7 @@
 package sfu
 
 import (
+	"slices"
 	"time"
 
 	"github.com/trunkboard/trunkboard/sfu/congest"
@@ -36,7 +37,9 @@ type adaption struct {
 type picture struct {
 	leg    *forward.Leg
 	source *forward.Source
-	screen bool
+	// Of those of the same priority, the screen comes first.
+	screen   bool
+	priority int
 }
 
 // adapt gives each video track that p receives the level for which there is room. The caller holds the room's lock.
@@ -72,7 +75,7 @@ func (p *Participant) adapt() {
 	for _, s := range p.ordered() {
 		if s.track.info.Video && s.bound { // sounds are not numbered: the estimate is of what is left beside them
 			subs = append(subs, s)
-			pictures = append(pictures, picture{s.leg, s.track.source, s.track.info.Source == "screen_share"})
+			pictures = append(pictures, picture{s.leg, s.track.source, s.track.info.Source == "screen_share", s.priority})
 		}
 	}
 	b := a.share(c.session.Path, pictures, p.options.MayPause, now, func(i, level int) {
@@ -91,11 +94,8 @@ func (a *adaption) share(path *congest.Estimator, pictures []picture, mayPause b
 	demands := make([]congest.Demand, len(pictures))
 	asked := 0
 	for i, s := range pictures {
-		d := congest.Demand{Wanted: s.leg.WantedLevel(), Rate: s.source.Rates()}
+		d := congest.Demand{Wanted: s.leg.WantedLevel(), Rate: s.source.Rates(), Priority: s.priority, Ahead: s.screen}
 		d.Now = min(s.leg.Allowed(), d.Wanted)
-		if s.screen {
-			d.Priority = 1
-		}
 		for l := min(d.Wanted, forward.Everything); l >= 0; l-- {
 			if d.Rate[l] > 0 {
 				asked += d.Rate[l]
@@ -128,8 +128,12 @@ func (a *adaption) share(path *congest.Estimator, pictures []picture, mayPause b
 			out[i] = lowest(&demands[i]) // the smallest picture goes on: an estimate may be wrong, and a black tile looks like a broken call
 		}
 		before := s.leg.Allowed()
-		if low := lowest(&demands[i]); out[i] < 0 && demands[i].Wanted >= 0 && before >= 0 && (before > low || a.seeker.Narrowed(stopAfter, now)) {
-			out[i] = low // layers go down first: what that brings has to be seen
+		if out[i] < 0 && demands[i].Wanted >= 0 && before >= 0 {
+			low := lowest(&demands[i])
+			higher := slices.ContainsFunc(demands[i].Rate[min(low, before)+1:before+1], func(rate int) bool { return rate > 0 })
+			if before > low && higher || a.seeker.Narrowed(stopAfter, now) {
+				out[i] = low // layers go down first: what that brings has to be seen
+			}
 		}
 		if demands[i].Wanted < 0 || out[i] == before || out[i] == demands[i].Wanted && before >= out[i] {
 			continue

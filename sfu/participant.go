@@ -345,12 +345,16 @@ func (p *Participant) Subscribe(sid string, on bool) error {
 	return nil
 }
 
+// maxPriority is the highest priority of a track.
+const maxPriority = 255
+
 // Settings is what a subscriber has use for.
 type Settings struct {
 	Disabled      bool // nothing: the picture is not visible
 	Layer         int  // the highest layer, 0 to 2; counts if Width and Height are 0
 	Width, Height uint32
 	FPS           uint32 // frames a second; 0 for all
+	Priority      uint32 // 1 to 255: a larger one keeps its quality before all with smaller ones; 0 is unset, which counts as 1
 }
 
 // Set tells how a subscribed track is shown.
@@ -365,6 +369,7 @@ func (p *Participant) Set(sid string, s Settings) error {
 	if s.Width > 0 && s.Height > 0 {
 		layer = sub.track.layerFor(s.Width, s.Height)
 	}
+	sub.priority = int(max(1, min(s.Priority, maxPriority)))
 	sub.leg.WantRate(s.FPS)
 	sub.leg.Want(layer, s.Disabled)
 	sub.track.dynacast()
@@ -382,7 +387,7 @@ func (p *Participant) subscribe(t *Track) {
 		p.observer.Tell(Permitted{Publisher: t.publisher.sid, SID: t.info.SID})
 		return
 	}
-	s := &Subscription{track: t, to: p, leg: forward.NewLeg(t.source, p.receiving.session)}
+	s := &Subscription{track: t, to: p, priority: 1, leg: forward.NewLeg(t.source, p.receiving.session)}
 	p.subscriptions[t.info.SID] = s
 	p.receiving.add(s)
 	t.dynacast()

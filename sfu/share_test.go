@@ -101,6 +101,23 @@ func TestSharedLayersComeBackSoonAfterThePathIsWideAgain(t *testing.T) {
 	}
 }
 
+// What a subscriber says is more important keeps its quality longer, whatever the order; and what is less important does not stop for it.
+func TestSharedLayersFollowPriority(t *testing.T) {
+	for chosen := range 2 {
+		s := newShow(t, wide(), threeSizes, threeSizes)
+		s.cameras[chosen].priority = 10
+		s.run(10 * time.Second)
+		s.down.rate, s.down.queue = 880e3, 11_000
+		s.run(5 * time.Second)
+		s.take()
+		s.run(15 * time.Second)
+		more, less := s.cameras[chosen], s.cameras[1-chosen]
+		if more.size != 1 || less.size != 0 || more.frames < 350 || less.frames < 350 || s.paused > 0 {
+			t.Errorf("of the chosen one, number %d, %d frames of 375 are shown, now in size %d; of the other one %d in size %d", chosen, more.frames, more.size, less.frames, less.size)
+		}
+	}
+}
+
 // Two subscribers behind one narrow path, each looking for room.
 func TestSubscribersThatLookForRoomShareAPath(t *testing.T) {
 	for _, queue := range []int{20_000, 60_000} {

@@ -93,13 +93,14 @@ func (l *lane) enter(size int, now time.Duration) (time.Duration, bool) {
 
 // camera is a picture in up to three sizes, and what the subscriber sees of it.
 type camera struct {
-	s      *show
-	source *forward.Source
-	leg    *forward.Leg
-	rates  []int // bit/s of each size
-	layers [forward.MaxLayers]encoding
-	phase  time.Duration
-	number int
+	s        *show
+	source   *forward.Source
+	leg      *forward.Leg
+	rates    []int // bit/s of each size
+	layers   [forward.MaxLayers]encoding
+	phase    time.Duration
+	priority int
+	number   int
 
 	// What the subscriber has.
 	sequence packets.Sequence
@@ -267,7 +268,7 @@ func (s *show) look() {
 	s.paced, s.a.limited = true, true
 	var pictures []picture
 	for _, c := range s.cameras {
-		pictures = append(pictures, picture{leg: c.leg, source: c.source})
+		pictures = append(pictures, picture{leg: c.leg, source: c.source, priority: c.priority})
 	}
 	if b := s.a.share(&s.path, pictures, s.mayPause, s.now, func(i, level int) { s.cameras[i].allow(level) }); b != nil {
 		s.probe, s.probes = b, s.probes+1

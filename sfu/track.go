@@ -120,7 +120,9 @@ type Subscription struct {
 	leg     *forward.Leg
 	section *section // where it goes out, nil until there is one
 	bound   bool     // the client has agreed to it
-	told    bool     // the client was told that it flows
+
+	priority int  // of its quality where not everything fits; the larger the longer it is kept
+	told     bool // the client was told that it flows
 }
 
 // ridLayer gives the layer of a simulcast stream: LiveKit's clients call them q, h and f; others count by position, the smallest first.

@@ -13,7 +13,8 @@ type Demand struct {
 	Wanted   int           // highest step the client has a use for, -1 for none
 	Now      int           // what it may have now, -1 for nothing
 	Rate     [MaxSteps]int // bit/s of each step; 0 for one that does not exist
-	Priority int           // higher is served first
+	Priority int           // gets all it can before those of lower priority get more than their lowest step
+	Ahead    bool          // is served first of those with its priority
 }
 
 // upgradeRoom is how much more than its share must be there before a track gets a higher step than it has: without it, pictures
@@ -25,7 +26,8 @@ const upgradeRoom = 1.15
 const StopRoom = 0.75
 
 // Allocate shares rate bit/s among demands: it gives the step for each, or -1 where there is nothing left and the track is paused.
-// All get their lowest step first, by priority and then in their order, then each in turn a higher one. The first one always gets
+// All get their lowest step first, by priority and then in their order, then those with the highest priority each in turn a higher one, as
+// far as that goes, then those with the next. The first one always gets
 // something: a picture that moves badly says more than none. keep is how much of what the lowest steps take must be there for pictures that
 // are shown to go on: 1, or StopRoom.
 func Allocate(rate int, keep float64, demands []Demand) []int {
@@ -37,7 +39,10 @@ func Allocate(rate int, keep float64, demands []Demand) []int {
 			order = append(order, i)
 		}
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return demands[b].Priority - demands[a].Priority })
+	slices.SortStableFunc(order, func(a, b int) int {
+		a, b = demands[a].rank(), demands[b].rank()
+		return b - a
+	})
 	left := float64(rate)
 	for first, i := range order {
 		layer, cost := demands[i].step(-1)
@@ -49,6 +54,19 @@ func Allocate(rate int, keep float64, demands []Demand) []int {
 			out[i], left = layer, left-float64(cost)
 		}
 	}
+	for len(order) > 0 {
+		n := 1
+		for n < len(order) && demands[order[n]].Priority == demands[order[0]].Priority {
+			n++
+		}
+		left = raise(demands, order[:n], out, left)
+		order = order[n:]
+	}
+	return out
+}
+
+// raise gives each in turn a higher step, until no more fits into left bit/s; it gives what is left then.
+func raise(demands []Demand, order, out []int, left float64) float64 {
 	for raised := true; raised; {
 		raised = false
 		for _, i := range order {
@@ -63,7 +81,15 @@ func Allocate(rate int, keep float64, demands []Demand) []int {
 			out[i], left, raised = layer, left-float64(cost), true
 		}
 	}
-	return out
+	return left
+}
+
+// rank says who is served first.
+func (d *Demand) rank() int {
+	if d.Ahead {
+		return 2*d.Priority + 1
+	}
+	return 2 * d.Priority
 }
 
 // Stops reports whether out takes away all of a picture that is shown.

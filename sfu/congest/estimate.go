@@ -23,8 +23,10 @@ const (
 	obeyWithin  = 3 * time.Second // what is sent has to follow a limit that losses set;
 	obeyAgain   = time.Second     // within less, if it could not follow such a one before
 	vainFor     = time.Minute
-	quietFor    = 5 * time.Second // without a queue before losses are not put down to one
-	repairRoom  = 1.3             // times what is sent, when it cannot be less
+	quietFor    = 5 * time.Second         // without a queue before losses are not put down to one
+	repairRoom  = 1.3                     // times what is sent, when it cannot be less
+	silence     = 1500 * time.Millisecond // without word of what was sent, half of the estimate is believed, and again half after each further one
+	silenceMost = 3 * time.Second         // after a longer one, what was believed before is not believed again: a probe has to find it
 	listenFirst = 4 * time.Second
 	listenAfter = 6 * time.Second
 )
@@ -51,6 +53,14 @@ type Estimator struct {
 	listening time.Duration // until when feedback is wanted
 	started   bool
 	heard     time.Duration // last feedback
+	waiting   time.Duration // since when nothing has come about what was sent; 0 if nothing was sent
+	halved    time.Duration // last time that was too long
+
+	// Before silence lowered the rate.
+	spoken struct {
+		rate float64 // 0 if it did not
+		at   time.Duration
+	}
 
 	// Before losses lowered the rate, in case they are not cured by it.
 	before struct {
@@ -105,6 +115,9 @@ func (e *Estimator) Sent(size int, ref Ref, now time.Duration) uint16 {
 	if e.packet == nil {
 		e.packet = new([sentWindow]sentPacket)
 	}
+	if e.waiting == 0 {
+		e.waiting = now
+	}
 	e.next++
 	e.packet[e.next%sentWindow] = sentPacket{e.next, now, ref, int32(size)}
 	if p := &e.probe; p.running && e.next <= p.to {
@@ -150,7 +163,11 @@ func (e *Estimator) Feedback(body []byte, now time.Duration, missed func(Ref, ti
 		return false
 	}
 	e.heard = now
-	if e.told.close(&r, now) && e.loss.note(r.stretch, now) {
+	news := e.told.close(&r, now)
+	if news {
+		e.spoke(&r, now)
+	}
+	if news && e.loss.note(r.stretch, now) {
 		e.lost(now)
 	}
 	return true
@@ -273,11 +290,36 @@ func (e *Estimator) Throughput() int {
 	return int(e.told.throughput(e.heard))
 }
 
+// quiet halves the estimate where nothing is heard any more of what is sent: either the path is gone, or so much goes into it that not even
+// feedback comes out, and in both cases sending on as before helps nobody.
+func (e *Estimator) quiet(now time.Duration) {
+	if !e.limited || e.waiting == 0 || now-max(e.waiting, e.halved) < silence {
+		return
+	}
+	if e.spoken.rate == 0 {
+		e.spoken.rate, e.spoken.at = e.rate, e.waiting
+	}
+	e.halved, e.before.set = now, false
+	e.lower(e.rate/2, now)
+}
+
+// spoke ends a silence. If it was not for long, and what was sent in it came, only the feedback was lost.
+func (e *Estimator) spoke(r *reading, now time.Duration) {
+	if s := &e.spoken; s.rate > 0 {
+		if now-s.at < silenceMost && float64(r.lost) <= (0.05+e.loss.noise)*float64(r.packets) {
+			e.rate = max(e.rate, s.rate)
+		}
+		s.rate = 0
+	}
+	e.waiting = 0
+}
+
 // Asked tells what all streams together would take, bit/s. A path that has had room for more than that for some time counts as
-// unlimited again.
+// unlimited again. It is called several times a second while the path is limited, and notices too if nothing is heard of the client.
 func (e *Estimator) Asked(rate int, now time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.quiet(now)
 	switch {
 	case !e.limited:
 	case e.rate < freeRoom*float64(rate):

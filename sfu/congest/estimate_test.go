@@ -260,7 +260,9 @@ func TestAllocation(t *testing.T) {
 	camera := Demand{Wanted: 2, Now: 2, Rate: [MaxSteps]int{150_000, 450_000, 1_700_000}}
 	small := camera
 	small.Wanted = 0
-	screen := Demand{Wanted: 2, Now: 2, Rate: [MaxSteps]int{0, 800_000, 2_500_000}, Priority: 1}
+	screen := Demand{Wanted: 2, Now: 2, Rate: [MaxSteps]int{0, 800_000, 2_500_000}, Ahead: true}
+	chosen, first := camera, camera
+	chosen.Priority, first.Priority = 10, 20
 	single := Demand{Wanted: 2, Now: 2, Rate: [MaxSteps]int{1_000_000, 0, 0}}
 	hidden := camera
 	hidden.Wanted = -1
@@ -281,6 +283,11 @@ func TestAllocation(t *testing.T) {
 		{"the lowest of all comes before the highest of one", 2_000_000, []Demand{camera, camera, camera}, []int{1, 1, 1}},
 		{"the screen first", 900_000, []Demand{camera, screen}, []int{-1, 1}},
 		{"the screen and a little picture", 1_000_000, []Demand{camera, screen}, []int{0, 1}},
+		{"priority keeps quality", 2_000_000, []Demand{camera, camera, chosen}, []int{0, 0, 2}},
+		{"and goes down last", 1_100_000, []Demand{camera, camera, chosen}, []int{1, 0, 1}},
+		{"the lowest of all come first nevertheless", 500_000, []Demand{camera, camera, chosen}, []int{0, 0, 0}},
+		{"and stops last", 200_000, []Demand{camera, screen, chosen}, []int{-1, -1, 0}},
+		{"two priorities", 1_200_000, []Demand{camera, chosen, first}, []int{0, 1, 1}},
 		{"the first one always gets something", 50_000, []Demand{camera, camera}, []int{0, -1}},
 		{"one stream", 500_000, []Demand{camera, single}, []int{1, -1}},
 		{"a higher layer needs room to spare", 1_750_000, []Demand{fresh}, []int{1}},

@@ -223,8 +223,10 @@ func TestDrillLayersGoDownBeforePicturesStop(t *testing.T) {
 	}
 	b, _ := enter(t, h, options{identity: "bob", room: "r", single: true, mayPause: true, port: narrowPort})
 	var screens []*screen
+	var sids []string
 	for range 2 {
-		screens = append(screens, watch(wait(t, b.tracks, "a track")))
+		tr := wait(t, b.tracks, "a track")
+		screens, sids = append(screens, watch(tr)), append(sids, tr.ID())
 	}
 	for _, s := range screens {
 		s.until(t, 2, 2)
@@ -257,6 +259,15 @@ func TestDrillLayersGoDownBeforePicturesStop(t *testing.T) {
 			}
 		}
 	}
+	// The smaller one becomes more important.
+	n := 0
+	if size, _, _ := screens[0].take(); size > 0 {
+		n = 1
+	}
+	b.say(&wire.SignalRequest{Message: &wire.SignalRequest_TrackSetting{TrackSetting: &wire.UpdateTrackSettings{
+		TrackSids: []string{sids[n]}, Quality: wire.VideoQuality_HIGH, Priority: 100,
+	}}})
+	screens[n].until(t, 1, 2)
 	rule(t, "meta l4proto udp accept")
 	begun = time.Now()
 	for i, s := range screens {

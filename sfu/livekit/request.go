@@ -200,6 +200,8 @@ func (s *session) settings(u *wire.UpdateTrackSettings) {
 		_ = s.p.Set(sid, sfu.Settings{
 			Disabled: u.GetDisabled() || u.GetQuality() == wire.VideoQuality_OFF,
 			Layer:    int(u.GetQuality()), Width: u.GetWidth(), Height: u.GetHeight(), FPS: u.GetFps(),
+			// Larger is more important, as in LiveKit's server (the comment in the protocol says the opposite).
+			Priority: u.GetPriority(),
 		})
 	}
 }
