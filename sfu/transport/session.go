@@ -33,7 +33,7 @@ type Handler interface {
 // Limits of one session.
 const (
 	maxAddrs   = 8    // addresses known for one client: it moves between networks
-	maxStreams = 64   // RTP streams a client may send
+	maxStreams = 1024 // RTP streams a client may send in one session, those that have ended counted: each share of a screen brings some
 	MaxRTCP    = 1200 // bytes of a compound packet that is sent
 )
 

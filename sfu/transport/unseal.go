@@ -105,6 +105,17 @@ func newUnsealer(profile dtls.SRTPProtectionProfile, key, salt []byte) (*unseale
 	return u, u.rtcp.set(master, len(key), salt, labelRTCPKey)
 }
 
+// known gives the place of ssrc, -1 if it is new. The newest are the likeliest: what has ended stays in the list, or its packets could be
+// played again.
+func known(ssrcs []uint32, ssrc uint32) int {
+	for i := len(ssrcs) - 1; i >= 0; i-- {
+		if ssrcs[i] == ssrc {
+			return i
+		}
+	}
+	return -1
+}
+
 // RTP opens the packet b in place; nil if it is broken, forged, a repetition, or of one stream too many.
 func (u *unsealer) RTP(b []byte) []byte {
 	var h packets.Header
@@ -112,7 +123,7 @@ func (u *unsealer) RTP(b []byte) []byte {
 		return nil
 	}
 	ssrc, at := h.SSRC, h.Payload
-	i := slices.Index(u.ssrcs, ssrc)
+	i := known(u.ssrcs, ssrc)
 	if i < 0 && len(u.ssrcs) >= maxStreams {
 		return nil
 	}
