@@ -170,16 +170,34 @@ func (a *App) bind(key, address string, h http.Handler, secure bool) error {
 		return nil
 	}
 	tcp, err := net.Listen("tcp", address)
+	if err != nil {
+		return cannotBind(key, err)
+	}
+	a.listeners = append(a.listeners, &listener{key: key, tcp: tcp, handler: h, secure: secure})
+	return nil
+}
+
+// cannotBind says what to do about the port of a setting that could not be opened.
+func cannotBind(key string, err error) error {
+	address := "the address"
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Addr != nil {
+		address = op.Addr.String() + " (" + op.Net + ")"
+	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("%s: %s is taken by another program; stop it or choose another port with --set %s=… (%w)", key, address, key, err)
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("%s: only root may open %s; choose a port above 1023, or give the binary the right with setcap cap_net_bind_service=+ep (%w)", key, address, err)
-	case err != nil:
-		return fmt.Errorf("%s: %w", key, err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%s: %s is no address of this machine; leave the host out for all that it has (%w)", key, address, err)
 	}
-	a.listeners = append(a.listeners, &listener{key: key, tcp: tcp, handler: h, secure: secure})
-	return nil
+	return fmt.Errorf("%s: %w", key, err)
+}
+
+// overTCP says whether err comes from opening a TCP port.
+func overTCP(err error) bool {
+	op := (*net.OpError)(nil)
+	return errors.As(err, &op) && strings.HasPrefix(op.Net, "tcp")
 }
 
 // Addr is the address bound for a setting such as listen.client, with the port that the system chose where it was 0; "" when it

@@ -228,15 +228,31 @@ func newRecorder() *recorder               { return &recorder{header: http.Heade
 func (r *recorder) Header() http.Header    { return r.header }
 func (r *recorder) WriteHeader(status int) { r.status = status }
 
-func TestRunFailsWhenAPortIsTaken(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
+func TestAPortThatCannotBeOpenedNamesItsSettingAndWhatToDo(t *testing.T) {
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close()
-	c := testConfig(t, "listen.client="+taken.Addr().String())
-	if _, err := New(c, testLog(t)); err == nil || !strings.Contains(err.Error(), "taken by another program") {
+	defer tcp.Close()
+	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
 		t.Fatal(err)
+	}
+	defer udp.Close()
+	for key, at := range map[string]net.Addr{
+		"listen.client": tcp.Addr(), "listen.metrics": tcp.Addr(), "listen.https": tcp.Addr(), "sfu.listen_udp": udp.LocalAddr(), "sfu.listen_tcp": tcp.Addr(),
+		"turn.listen": tcp.Addr(), "turn.tls_listen": tcp.Addr(),
+	} {
+		_, err := New(testConfig(t, "tls.mode=self-signed", key+"="+at.String()), testLog(t))
+		if err == nil || !strings.HasPrefix(err.Error(), key+": "+at.String()+" ("+at.Network()+") is taken by another program") || !strings.Contains(err.Error(), "--set "+key+"=") {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+	// An address of the documentation, which no machine has.
+	for _, key := range []string{"listen.client", "sfu.listen_udp", "turn.listen"} {
+		if _, err := New(testConfig(t, key+"=203.0.113.77:0"), testLog(t)); err == nil || !strings.HasPrefix(err.Error(), key+": ") || !strings.Contains(err.Error(), "203.0.113.77") || !strings.Contains(err.Error(), "is no address of this machine") {
+			t.Errorf("%s: %v", key, err)
+		}
 	}
 }
 

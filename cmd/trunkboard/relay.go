@@ -11,7 +11,9 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/trunkboard/trunkboard/configs"
@@ -72,7 +74,7 @@ func (a *App) openRelay() error {
 	}
 	server, err := turn.New(cfg, creds, a.log.With("part", "turn"), a.meters.registry)
 	if err != nil {
-		return err
+		return a.cannotRelay(err)
 	}
 	r := &relay{server: server, creds: creds, lifetime: c.CredentialLifetime}
 	r.uris = a.relayURIs(server.Addrs())
@@ -83,6 +85,21 @@ func (a *App) openRelay() error {
 		return nil
 	}})
 	return nil
+}
+
+// cannotRelay names the setting of a port that the relay could not open.
+func (a *App) cannotRelay(err error) error {
+	if !errors.As(err, new(syscall.Errno)) {
+		return err
+	}
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Addr != nil && a.certificate != nil {
+		for _, l := range a.cfg.TURN.TLSListen {
+			if _, port, _ := net.SplitHostPort(l); port != "" && strings.HasSuffix(op.Addr.String(), ":"+port) {
+				return cannotBind("turn.tls_listen", err)
+			}
+		}
+	}
+	return cannotBind("turn.listen", err)
 }
 
 func (a *App) relayConfig() turn.Config {

@@ -55,18 +55,21 @@ func (a *App) openSFU() error {
 	if err != nil {
 		return fmt.Errorf("sfu.listen_udp: %w", err)
 	}
-	var overTCP []netip.AddrPort
+	var streams []netip.AddrPort
 	if c.ListenTCP != "" {
 		at, err := mediaAddress(c.ListenTCP)
 		if err != nil {
 			return fmt.Errorf("sfu.listen_tcp: %w", err)
 		}
-		overTCP = append(overTCP, at)
+		streams = append(streams, at)
 	}
 	log := a.log.With("part", "sfu")
-	t, err := transport.Listen(transport.Config{Listen: []netip.AddrPort{at}, ListenTCP: overTCP, Advertise: c.PublicAddresses, Log: log})
+	t, err := transport.Listen(transport.Config{Listen: []netip.AddrPort{at}, ListenTCP: streams, Advertise: c.PublicAddresses, Log: log})
+	if overTCP(err) {
+		return cannotBind("sfu.listen_tcp", err)
+	}
 	if err != nil {
-		return fmt.Errorf("sfu.listen_udp: %w", err)
+		return cannotBind("sfu.listen_udp", err)
 	}
 	g := &gate{}
 	var hooks *livekit.Hooks

@@ -71,6 +71,15 @@ describe('a meeting', () => {
     assert.equal(scripts.some((s) => s.includes('livekit') || s.includes('matrix-sdk')), false, 'LiveKit and the Matrix SDK come later, or never');
   });
 
+  step('without a name in the address one is suggested', async () => {
+    await ann.page.goto(`${server.url}/meet/`);
+    await ann.at('meet-start').waitFor();
+    await checked(ann, 'start');
+    const name = await ann.at('start-name').inputValue();
+    await ann.at('start-go').click();
+    await ann.at('meet-title').getByText(name).waitFor();
+  });
+
   step('before it one sees oneself, and says a name', async () => {
     await ann.open(room);
     await ann.at('meet-preview').waitFor();
@@ -125,7 +134,23 @@ describe('a meeting', () => {
     await checked(eve, 'chat');
     await checked(ben, 'chat, dark');
     await shot(eve, 'chat');
-    await Promise.all([ann, ben, eve].map((g) => g.chat(false)));
+    await eve.at('meet-chat-input').press('Escape');
+    await eve.at('meet-messages').waitFor({ state: 'detached' });
+    assert.equal(await eve.page.evaluate(() => document.activeElement?.getAttribute('data-testid')), 'bar-chat');
+    await Promise.all([ann, ben].map((g) => g.chat(false)));
+    // Nothing sticks out of a telephone's screen: neither a long word nor a long button.
+    await ann.say(`${'verylongword'.repeat(12)}`);
+    await ann.chat(false);
+    await cem.notice('verylongword');
+    await cem.at('bar-more-narrow').click();
+    await cem.page.getByRole('menuitem', { name: 'Einladen' }).click();
+    await cem.at('meet-qr').waitFor();
+    const wide = await cem.page.evaluate(() => {
+      const out = [...document.querySelectorAll('[data-testid="notice"], [data-testid="notice"] button, dialog *')].filter((e) => e.getBoundingClientRect().right > innerWidth || e.getBoundingClientRect().left < 0);
+      return [...out.map((e) => e.outerHTML.slice(0, 80)), ...[...document.querySelectorAll('dialog')].filter((d) => d.scrollWidth > d.clientWidth).map((d) => `${d.scrollWidth} px in ${d.clientWidth}`)];
+    });
+    assert.deepEqual(wide, []);
+    await cem.closeDialog();
   });
 
   step('hands go up, and thumbs', async () => {

@@ -40,6 +40,11 @@ export default function InMeeting() {
   useEffect(() => {
     if (chatOpen) setPeople(false);
   }, [chatOpen]);
+  const closePanel = () => {
+    document.querySelector<HTMLElement>(`[data-testid="bar-${chatOpen ? 'chat' : 'people'}"]`)?.focus();
+    if (chatOpen) meeting.openChat(false);
+    else openPeople(false);
+  };
   useKeys(keys, { people, openPeople, setDialog });
   useAwake();
 
@@ -65,10 +70,10 @@ export default function InMeeting() {
           </div>
         )}
         {(chatOpen || people) && (
-          <aside className="meet-panel" aria-label={chatOpen ? w.chat : w.people} data-testid="meet-panel">
+          <aside className="meet-panel" aria-label={chatOpen ? w.chat : w.people} data-testid="meet-panel" onKeyDown={(e) => e.key === 'Escape' && !e.defaultPrevented && closePanel()}>
             <header>
               <h2>{chatOpen ? w.chat : w.people}</h2>
-              <button type="button" className="icon-button" aria-label={w.close} onClick={() => (chatOpen ? meeting.openChat(false) : openPeople(false))}>
+              <button type="button" className="icon-button" aria-label={w.close} onClick={closePanel}>
                 <Icon name="close" />
               </button>
             </header>

@@ -16,7 +16,8 @@ const bytes = (value: unknown) => new TextEncoder().encode(typeof value === 'str
 
 describe('the address of a meeting', () => {
   it('names it, with and without the prefix, with a tenant, in any letters', () => {
-    expect([nameOf('/meet/weekly'), nameOf('/weekly'), nameOf('/weekly/'), nameOf('/meet/acme/weekly'), nameOf('/meet/%C3%9Cbung%20eins'), nameOf('/')]).toEqual(['weekly', 'weekly', 'weekly', 'acme/weekly', 'Übung eins', '']);
+    expect([nameOf('/meet/weekly'), nameOf('/weekly'), nameOf('/weekly/'), nameOf('/meet/acme/weekly'), nameOf('/meet/%C3%9Cbung%20eins'), nameOf('/meeting')]).toEqual(['weekly', 'weekly', 'weekly', 'acme/weekly', 'Übung eins', 'meeting']);
+    expect([nameOf('/'), nameOf('/meet'), nameOf('/meet/')]).toEqual(['', '', '']);
   });
   it('may be undecodable', () => expect(nameOf('/meet/100%')).toBe('100%'));
   it('carries the key of an encrypted meeting behind the #, and nothing that only looks like one', () => {

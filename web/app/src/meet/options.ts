@@ -2,11 +2,11 @@
 import type { Options } from './control.ts';
 
 /**
- * The meeting that a path names: `/meet/<name>`, `/<name>`, or `/<tenant>/<name>` as in Jitsi; "" when it names none. The server
+ * The meeting that a path names: `/meet/<name>`, `/<name>`, or `/<tenant>/<name>` as in Jitsi; "" when it names none, as `/meet/`. The server
  * normalises it; what cannot be decoded is taken as it stands.
  */
 export function nameOf(path: string): string {
-  const raw = path.replace(/^\/+|\/+$/g, '').replace(/^meet\//, '');
+  const raw = path.replace(/^\/+|\/+$/g, '').replace(/^meet(?:\/|$)/, '');
   try {
     return decodeURIComponent(raw);
   } catch {

@@ -56,6 +56,11 @@ export function Sidebar() {
             <Row key={item.id} item={item} open={item.id === roomId} />
           ))}
         </Section>
+        {sync !== 'starting' && rooms.length === 0 && (
+          <button type="button" className="button button-primary room-first" onClick={() => setDialog('chat')}>
+            <Icon name="plus" size={18} /> Start a chat with somebody
+          </button>
+        )}
         <Section title="Rooms" empty={sync === 'starting' ? '' : query ? 'No room by that name' : 'No rooms yet'} onAdd={() => setDialog('room')} addLabel="Make a room" addTestid="new-room">
           {lists.rooms.map((item) => (
             <Row key={item.id} item={item} open={item.id === roomId} />

@@ -127,14 +127,17 @@ export default function Workspace(props: Props) {
   return (
     <ConnectionProvider value={connection}>
       <div className={`workspace ${roomId || calls ? 'has-room' : ''}`} inert={inCall} data-testid="workspace">
-        <Sidebar />
-        <main className="pane">
+        {/* Above both, since a phone shows one of them at a time. */}
+        <div className="banners">
           {sync === 'offline' && (
-            <p className="banner" role="status">
+            <p className="banner" role="status" data-testid="offline">
               <span className="spinner" aria-hidden="true" /> No connection to the server. Trying again…
             </p>
           )}
           <EncryptionBanner />
+        </div>
+        <Sidebar />
+        <main className="pane">
           {roomId ? <RoomView key={roomId} roomId={roomId} /> : calls ? <CallsView /> : <NothingOpen />}
         </main>
       </div>
