@@ -112,6 +112,14 @@ type RelayAddress struct {
 	External netip.Addr
 }
 
+// String is the address, and how it is told to clients where that is another: 10.0.0.5=203.0.113.7.
+func (r RelayAddress) String() string {
+	if shown := r.shown(); shown != r.Local.Unmap() {
+		return r.Local.String() + "=" + shown.String()
+	}
+	return r.Local.String()
+}
+
 func (r RelayAddress) shown() netip.Addr {
 	if r.External.IsValid() {
 		return r.External.Unmap()

@@ -241,7 +241,7 @@ func (s *Server) Addrs() Addrs {
 
 // Run serves until ctx ends or Close is called, and returns when every goroutine has ended.
 func (s *Server) Run(ctx context.Context) error {
-	s.log.Info("turn: serving", "addrs", s.Addrs(), "engine", string(s.plane.Engine()), "relays", s.cfg.Relays)
+	s.log.Info("turn: serving", "addrs", s.Addrs(), "engine", string(s.plane.Engine()), "relays", fmt.Sprint(s.cfg.Relays))
 	stop := context.AfterFunc(ctx, s.Close)
 	defer stop()
 	var wg sync.WaitGroup

@@ -271,7 +271,8 @@ func (a *App) Run(ctx context.Context) error {
 		}
 		a.ready.Store(true)
 		close(a.opened)
-		a.log.Info("ready", "server_name", a.cfg.ServerName, "parts", strings.Join(a.partsHere(), ","))
+		version, commit, _ := build()
+		a.log.Info("ready", "server_name", a.cfg.ServerName, "parts", strings.Join(a.partsHere(), ","), "addresses", a.Addrs(), "version", version, "commit", commit)
 		select {
 		case <-ctx.Done():
 		case <-working.Done(): // its error comes from Wait
@@ -293,7 +294,11 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	stopHTTP.Wait()
 	stopped()
-	return errors.Join(failed, work.Wait(), a.Close())
+	err := errors.Join(failed, work.Wait(), a.Close())
+	if err == nil {
+		a.log.Info("stopped")
+	}
+	return err
 }
 
 // drain turns readiness off and lets the parts finish what they do.

@@ -40,7 +40,7 @@ func run(args []string, to streams) int {
 	exit := -1
 	parser, err := kong.New(&c,
 		kong.Name("trunkboard"),
-		kong.Description("Matrix homeserver, TURN relay and web client in one binary. Start with: trunkboard serve"),
+		kong.Description("Matrix homeserver, TURN relay, SFU for group calls, meetings and web client in one binary. Start with: trunkboard serve"),
 		kong.Writers(to.out, to.err),
 		kong.Exit(func(code int) { exit = code }), // kong calls it after --help
 		kong.Bind(to),

@@ -37,7 +37,7 @@ type relay struct {
 // openRelay binds the relay's ports.
 func (a *App) openRelay() error {
 	c := a.cfg.TURN
-	if !a.has("turn") || len(c.Listen)+len(c.TLSListen) == 0 {
+	if !a.has("turn") || len(c.Listen) == 0 && (a.certificate == nil || len(c.TLSListen) == 0) {
 		return nil
 	}
 	secret := c.Secret

@@ -310,7 +310,7 @@ func (c *tokenList) Run(to streams) error {
 
 type tokenRevoke struct {
 	settings
-	Token string `arg:""`
+	Token string `arg:"" help:"The token, as trunkboard token list shows it."`
 }
 
 // Run takes the token back.

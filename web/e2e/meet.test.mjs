@@ -158,7 +158,9 @@ describe('a meeting', () => {
     await ann.tile('Ben').getByTestId('tile-hand').waitFor();
     await cem.notice('Ben');
     await shot(cem, 'notice-phone');
-    const covered = await cem.page.evaluate(() => {
+    const covered = await cem.page.evaluate(async () => {
+      // It rises to its place.
+      await Promise.allSettled(document.getAnimations().filter((a) => a.effect.getComputedTiming().iterations !== Infinity).map((a) => a.finished));
       const shown = (selector) => [...document.querySelectorAll(selector)].map((e) => e.getBoundingClientRect()).filter((r) => r.width > 0);
       return shown('[data-testid="notice"]').filter((n) => [...shown('[data-testid="tile"]'), ...shown('.meet-bar')].some((t) => n.bottom > t.top + 2 && n.top < t.bottom - 2)).length;
     });
