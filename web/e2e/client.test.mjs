@@ -136,6 +136,14 @@ describe('chat', () => {
     await ann.page.getByText('No connection to the server').waitFor();
     await ann.send('from the tunnel');
     await ann.page.locator('[data-testid="message"][data-state="failed"]').waitFor();
+    // A telephone shows it over the list too.
+    const wide = ann.page.viewportSize();
+    await ann.page.setViewportSize({ width: 390, height: 844 });
+    await ann.at('back').click();
+    await ann.at('room-item').waitFor();
+    assert.ok(await ann.at('offline').isVisible());
+    await ann.page.setViewportSize(wide);
+    await ann.at('room-item').click();
     await ann.page.context().setOffline(false);
     await ben.sees('from the tunnel');
     await ann.sees('from the tunnel');

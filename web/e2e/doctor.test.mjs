@@ -83,3 +83,15 @@ it('names what is broken: closed ways, a wrong password, a server that is away',
   assert.equal(found.verdicts.server, 'broken');
   assert.equal(found.summary, 'Calls will not work from here.');
 });
+
+it('is reached from the sign-in page, as meetings are', async () => {
+  const ann = await browser.person(server.url);
+  await ann.page.goto(server.url);
+  for (const [link, page] of [['Do calls work here?', 'doctor-again'], ['Meet by a link', 'meet-start']]) {
+    await ann.page.getByRole('link', { name: link }).click();
+    await ann.at(page).waitFor({ timeout: PATIENCE });
+    await ann.page.goBack();
+  }
+  const licences = await (await fetch(`${server.url}/licences.txt`)).text();
+  for (const part of ['matrix-js-sdk', 'livekit-client', 'github.com/pion/', 'modernc.org/sqlite']) assert.ok(licences.includes(part), part);
+});

@@ -128,14 +128,14 @@ export default function Workspace(props: Props) {
     <ConnectionProvider value={connection}>
       <div className={`workspace ${roomId || calls ? 'has-room' : ''}`} inert={inCall} data-testid="workspace">
         {/* Above both, since a phone shows one of them at a time. */}
-        <div className="banners">
+        <section className="banners" aria-label="Notices">
           {sync === 'offline' && (
             <p className="banner" role="status" data-testid="offline">
               <span className="spinner" aria-hidden="true" /> No connection to the server. Trying again…
             </p>
           )}
           <EncryptionBanner />
-        </div>
+        </section>
         <Sidebar />
         <main className="pane">
           {roomId ? <RoomView key={roomId} roomId={roomId} /> : calls ? <CallsView /> : <NothingOpen />}
