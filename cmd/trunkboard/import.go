@@ -104,7 +104,7 @@ func (c *importCoturn) Run(to streams) error {
 		}
 		fmt.Fprintf(to.err, "not carried over: line %d, %s: %s\n", l.Line, l.Text, l.Why)
 	}
-	fmt.Fprintf(to.err, "%d settings, %d users, %d lines not carried over. Try: trunkboard serve --only turn --config FILE\n", len(found.Settings), len(users), len(found.Left))
+	fmt.Fprintf(to.err, "settings: %d, users: %d, lines not carried over: %d. Try: trunkboard serve --only turn --config FILE\n", len(found.Settings), len(users), len(found.Left))
 	return nil
 }
 

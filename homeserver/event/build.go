@@ -33,20 +33,6 @@ type Proto struct {
 	Sticky   time.Duration // how long the event sticks (MSC4354), at most MaxSticky; 0 for one that does not
 }
 
-// AuthKeys lists the pieces of state that decide whether p is allowed ("Auth events selection").
-func AuthKeys(v Version, p Proto) ([]Key, error) {
-	n, err := v.number()
-	if err != nil {
-		return nil, err
-	}
-	content, err := canonical(nil, p.Content, n >= 6)
-	if err != nil {
-		return nil, err
-	}
-	e := Event{typ: p.Type, sender: p.Sender, stateKey: p.StateKey, content: content, version: v, sticky: min(p.Sticky, MaxSticky).Truncate(time.Millisecond)}
-	return e.authKeys(), nil
-}
-
 // Build makes, hashes and signs an event on top of prev (at most MaxPrev ids), with its auth events chosen from state. depth is one
 // more than the deepest of prev. Errors: M_TOO_LARGE, M_BAD_JSON, M_UNSUPPORTED_ROOM_VERSION.
 func Build(v Version, p Proto, prev []string, depth int64, state State, s Signer, now time.Time) (*Event, error) {

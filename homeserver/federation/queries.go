@@ -141,22 +141,3 @@ func (s *Service) QueueToDevice(tx *storage.Tx, server, sender, typ, _ string, m
 	}
 	return tx.InsertOutbox(storage.Queued{Destination: server, Seq: pos, Payload: payload, Urgent: true}) // they carry the keys of calls
 }
-
-// EventNear asks servers for the event nearest to a time ("GET /timestamp_to_event"). Errors: M_NOT_FOUND.
-func (s *Service) EventNear(ctx context.Context, roomID string, via []string, ts int64, dir string) (server, id string, at int64, err error) {
-	err = signalling.NotFound("no other server knows an event in that direction")
-	for _, server := range via {
-		if server == s.server {
-			continue
-		}
-		var answer struct {
-			ID string `json:"event_id"`
-			TS int64  `json:"origin_server_ts"`
-		}
-		aerr := s.Client.ask(ctx, Ask{Server: server, Path: "/_matrix/federation/v1/timestamp_to_event/" + url.PathEscape(roomID) + "?" + url.Values{"ts": {strconv.FormatInt(ts, 10)}, "dir": {dir}}.Encode(), Timeout: queryTime}, &answer)
-		if aerr == nil && strings.HasPrefix(answer.ID, "$") {
-			return server, answer.ID, answer.TS, nil
-		}
-	}
-	return "", "", 0, err
-}

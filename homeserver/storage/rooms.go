@@ -167,21 +167,6 @@ func (tx *Tx) RedactEvent(nid int64, redacted []byte, by string) error {
 	return tx.DeleteRelation(nid)
 }
 
-// SetState records a change of a room's current state at a stream position. eventNID 0 removes the piece of state.
-func (tx *Tx) SetState(roomNID, pos int64, typ, stateKey string, eventNID, prevNID int64) error {
-	if _, err := tx.Exec(`INSERT INTO state_stream (stream_pos, room_nid, type, state_key, event_nid, prev_nid) VALUES ($1, $2, $3, $4, $5, $6)`,
-		pos, roomNID, typ, stateKey, eventNID, prevNID); err != nil {
-		return err
-	}
-	if eventNID == 0 {
-		_, err := tx.Exec(`DELETE FROM current_state WHERE room_nid = $1 AND type = $2 AND state_key = $3`, roomNID, typ, stateKey)
-		return err
-	}
-	_, err := tx.Exec(`INSERT INTO current_state (room_nid, type, state_key, event_nid) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (room_nid, type, state_key) DO UPDATE SET event_nid = excluded.event_nid`, roomNID, typ, stateKey, eventNID)
-	return err
-}
-
 // SetMembership records a user's membership in a room.
 func (tx *Tx) SetMembership(m Membership) error {
 	_, err := tx.Exec(`INSERT INTO memberships (user_id, room_nid, membership, event_nid, stream_pos, forgotten) VALUES ($1, $2, $3, $4, $5, 0)

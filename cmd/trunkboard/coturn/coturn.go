@@ -430,6 +430,8 @@ func (p *parser) noteRelays() {
 	if len(relays) == 0 {
 		relays = p.listen // as coturn does
 	}
+	// 0.0.0.0 is every address of the machine: no address of a relay.
+	relays = slices.DeleteFunc(slices.Clone(relays), netip.Addr.IsUnspecified)
 	if len(relays) == 0 {
 		for private := range p.external {
 			if private.IsValid() {

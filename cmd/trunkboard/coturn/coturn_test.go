@@ -63,6 +63,22 @@ mobility
 	}
 }
 
+func TestARelayHasAnAddressAlsoWhereCoturnListensOnAll(t *testing.T) {
+	for text, want := range map[string]any{
+		"listening-ip=0.0.0.0\nexternal-ip=203.0.113.7/10.0.0.5\n": []string{"10.0.0.5=203.0.113.7"},
+		"listening-ip=0.0.0.0\nrelay-ip=192.0.2.9\n":               []string{"192.0.2.9"},
+		"listening-ip=::\nlistening-ip=0.0.0.0\n":                  nil,
+	} {
+		got, err := Parse(strings.NewReader(text), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got.Settings["turn.relay.addresses"]); diff != "" {
+			t.Errorf("%q: %s", text, diff)
+		}
+	}
+}
+
 func TestEachLineThatHasNoCounterpartIsNamed(t *testing.T) {
 	got, err := Parse(strings.NewReader("mobility-of-the-future\nno-auth\ncli-password=qwerty\nuser=nobody\ndenied-peer-ip=8.8.8.8\nexternal-ip=203.0.113.7\nmax-port=99999\nmax-bps=fast\nlistening-ip=eth0\ntcp-proxy-port=5555\nalternate-server=host\nredis-statsdb=qwerty=1\n"), "")
 	if err != nil {
