@@ -326,8 +326,8 @@ func (s *Server) AllocationCount() int {
 	return s.total
 }
 
-// ServeConn serves a connection that another listener has accepted and found to be TURN (see stunmsg.LooksLikeSTUN): plain or after
-// TLS. The first bytes must still be there to read. It owns the connection and returns when it has ended.
+// ServeConn serves a connection that another listener has accepted and found to be TURN: plain or after TLS. The first bytes must still be
+// there to read. It owns the connection and returns when it has ended.
 func (s *Server) ServeConn(conn net.Conn) {
 	transport := "tcp"
 	if isTLS(conn) {

@@ -166,9 +166,8 @@ func (c *importCoturn) database(found *coturn.Import) ([]storage.TURNUser, error
 		found.Settings["turn.relay.allow"] = allow
 	}
 	options, _ := found.Settings["turn.options"].([]string)
-	for _, r := range coturnRealms(db, realm, found.Settings, &options, left) {
-		options = append(options, r)
-	}
+	realms := coturnRealms(db, realm, found.Settings, &options, left) // before the line below, whose options they may add to
+	options = append(options, realms...)
 	if len(options) > 0 {
 		found.Settings["turn.options"] = options
 	}

@@ -102,12 +102,6 @@ func FrameLen(p []byte) (n int, ok bool) {
 	return 0, false
 }
 
-// LooksLikeSTUN tells whether a new connection whose first bytes are p speaks STUN: 8 bytes are enough. A first ChannelData
-// frame is not accepted, for nothing can be bound yet and "GET" would look like one.
-func LooksLikeSTUN(p []byte) bool {
-	return len(p) >= 8 && p[0]>>6 == 0 && p[3]&3 == 0 && binary.BigEndian.Uint32(p[4:]) == MagicCookie
-}
-
 // Attribute types that this package looks at itself (RFC 8489, section 18.3).
 const (
 	attrXORMapped   = 0x0020

@@ -153,7 +153,7 @@ func TestARingIsWithdrawnAfterARestart(t *testing.T) {
 		w.rung(room, "answered")
 		w.deaf()
 		w.call(room, bob, "answer", "answered", nil)
-		w = newWorld(t, w.store, w.clock)
+		newWorld(t, w.store, w.clock)
 		g.over("answered while nobody looked", room, answered)
 	})
 }
