@@ -3,7 +3,6 @@
 package sfu
 
 import (
-	"slices"
 	"time"
 
 	"github.com/trunkboard/trunkboard/sfu/congest"
@@ -127,13 +126,12 @@ func (a *adaption) share(path *congest.Estimator, pictures []picture, mayPause b
 		if out[i] < 0 && demands[i].Wanted >= 0 && !mayPause {
 			out[i] = lowest(&demands[i]) // the smallest picture goes on: an estimate may be wrong, and a black tile looks like a broken call
 		}
-		before := s.leg.Allowed()
-		if out[i] < 0 && demands[i].Wanted >= 0 && before >= 0 {
-			low := lowest(&demands[i])
-			higher := slices.ContainsFunc(demands[i].Rate[min(low, before)+1:before+1], func(rate int) bool { return rate > 0 })
-			if before > low && higher || a.seeker.Narrowed(stopAfter, now) {
-				out[i] = low // layers go down first: what that brings has to be seen
-			}
+		low, before := lowest(&demands[i]), s.leg.Allowed()
+		for before > low && demands[i].Rate[before] == 0 {
+			before-- // it is not sent
+		}
+		if out[i] < 0 && demands[i].Wanted >= 0 && before >= 0 && (before > low || a.seeker.Narrowed(stopAfter, now)) {
+			out[i] = low // layers go down first: what that brings has to be seen
 		}
 		if demands[i].Wanted < 0 || out[i] == before || out[i] == demands[i].Wanted && before >= out[i] {
 			continue
