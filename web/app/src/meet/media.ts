@@ -19,6 +19,7 @@ import E2EEWorker from 'livekit-client/e2ee-worker?worker';
 import type { Kind, Person } from './control.ts';
 import { AUDIO_WISH, type Devices, videoWish } from './preview.ts';
 import type { Pictures } from './state.ts';
+import { sendThinnable } from './thin.ts';
 
 /** What a session ended of, as far as the page has to know. */
 export type Gone = 'asked' | 'removed' | 'ended' | 'elsewhere' | 'lost';
@@ -177,6 +178,9 @@ export class Media {
     room.on(RoomEvent.TrackPublished, (pub) => {
       this.tune(pub);
       listener.changed();
+    });
+    room.on(RoomEvent.LocalTrackPublished, (pub) => {
+      if (pub.source === Track.Source.Camera) void sendThinnable(pub.videoTrack?.sender);
     });
     room.on(RoomEvent.TrackSubscribed, (track, pub, p) => {
       if (track.kind === Track.Kind.Audio) {
