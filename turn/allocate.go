@@ -255,7 +255,7 @@ func (h *handler) openRelay(index int, w wish, who caller) (sock, above relay.So
 			return sock, above, ports, 0
 		}
 		if !errors.Is(err, relay.ErrNoPort) {
-			s.log.Warn("turn: cannot open a relay socket", "address", ports.Addr(), "error", err)
+			s.log.Warn("turn: cannot open a relay socket", "address", ports.Addr(), "err", err)
 		}
 	}
 	return nil, nil, nil, 508

@@ -100,6 +100,9 @@ func welcome(w io.Writer, a *App) {
 	fmt.Fprintf(&b, "\nTrunkboard serves %s\n\n", a.cfg.ServerName)
 	if a.Addr("listen.client") != "" && a.has("web") {
 		line("Open", "%s  and sign up; a second, private window can be the one you ring", a.publicURL())
+		if a.has("homeserver") && a.conference != nil {
+			line("Meet", "%s/meet/  by a link; whoever has it needs no account", a.publicURL())
+		}
 	} else if a.Addr("listen.client") != "" {
 		line("Matrix API", "%s", a.publicURL())
 	}

@@ -229,7 +229,7 @@ func (r *Redis) listen(ctx context.Context) {
 		}
 		r.mu.Unlock()
 		if first {
-			r.log.Warn("redis is away; hints reach this node only", "part", "bus", "error", err)
+			r.log.Warn("redis is away; hints reach this node only", "part", "bus", "err", err)
 		}
 		select {
 		case <-ctx.Done():

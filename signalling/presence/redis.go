@@ -133,7 +133,7 @@ func (r *Redis) run(ctx context.Context) {
 			return
 		case err != nil && !r.away:
 			r.away = true
-			r.log.Warn("redis is away; presence of other nodes stands still", "part", "presence", "error", err)
+			r.log.Warn("redis is away; presence of other nodes stands still", "part", "presence", "err", err)
 		case err == nil && r.away:
 			r.away = false
 			r.log.Info("redis is back", "part", "presence")

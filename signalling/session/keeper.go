@@ -239,7 +239,7 @@ func (k *Keeper) noteAway(err error) {
 	k.away = true
 	k.mu.Unlock()
 	if first {
-		k.log.Warn("the session store is away; this node goes on by itself", "part", "session", "error", err)
+		k.log.Warn("the session store is away; this node goes on by itself", "part", "session", "err", err)
 	}
 }
 
