@@ -15,6 +15,7 @@ const (
 	backoff     = 0.85                   // of the throughput, after overuse
 	lossBackoff = 0.92                   // of the capacity that losses tell
 	idle        = 0.7                    // of the estimate: who sends less does not fill the path
+	queueFull   = 100 * time.Millisecond // with losses, a queue of that length is taken for their reason
 	growth      = 0.08                   // a second, while nothing is wrong
 	headroom    = 1.25                   // times the throughput: more was not seen to fit
 	between     = 300 * time.Millisecond // decreases
@@ -39,6 +40,7 @@ type Estimator struct {
 	next   uint64
 	packet *[sentWindow]sentPacket // made by the first packet: a path that only listens needs none
 	trend  trend
+	stands standing
 	told   stretches
 	loss   losses
 
@@ -137,6 +139,7 @@ func (e *Estimator) Feedback(body []byte, now time.Duration, missed func(Ref, ti
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var r reading
+	e.stands.open(now)
 	ok := ReadFeedback(body, func(sequence uint16, arrival time.Duration, received bool) {
 		if e.packet == nil {
 			return // about packets that were never sent
@@ -154,6 +157,7 @@ func (e *Estimator) Feedback(body []byte, now time.Duration, missed func(Ref, ti
 			}
 			return
 		}
+		e.stands.note(p.at, arrival)
 		p.count = 0 // each counts once
 		if s, complete := e.trend.note(p.at, arrival); complete {
 			e.judge(s, now)
@@ -221,6 +225,12 @@ func (e *Estimator) lost(now time.Duration) {
 		e.lower(t, now)
 		e.loss.reset()
 		e.before.set = false
+		return
+	}
+	if t := e.told.throughput(now); e.loss.share > lossUsual && t > 0 && e.stands.queue() > queueFull && now-e.lowered > between {
+		// A queue that is full and stays so does not grow, and who shares it with others does not see them in its own rates.
+		e.lower(lossBackoff*t, now)
+		e.delayed, e.before.set = now, false
 		return
 	}
 	switch c := e.loss.capacity(); {

@@ -277,6 +277,9 @@ func TestTwoSendersShareAPath(t *testing.T) {
 			if got[0]+got[1] < 1.2e6 || got[0] > 2*got[1] || got[1] > 2*got[0] {
 				t.Errorf("%.0f and %.0f kbit/s of 2000", got[0]/1000, got[1]/1000)
 			}
+			if d.dropped > 400 { // of 8700; a queue that is full and stays so is noticed
+				t.Errorf("%d packets dropped", d.dropped)
+			}
 		})
 	}
 }
