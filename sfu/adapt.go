@@ -133,7 +133,7 @@ func (a *adaption) share(path *congest.Estimator, pictures []picture, mayPause b
 		if out[i] < 0 && demands[i].Wanted >= 0 && before >= 0 && (before > low || a.seeker.Narrowed(stopAfter, now)) {
 			out[i] = low // layers go down first: what that brings has to be seen
 		}
-		if demands[i].Wanted < 0 || out[i] == before || out[i] == demands[i].Wanted && before >= out[i] {
+		if demands[i].Wanted < 0 || out[i] == before || out[i] == s.leg.Allowed() || out[i] == demands[i].Wanted && before >= out[i] {
 			continue
 		}
 		if out[i] < before {

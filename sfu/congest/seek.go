@@ -53,7 +53,7 @@ func (k *Seeker) Seek(rate, next, all int, now time.Duration) (target int, lasts
 		k.target = min(seekFurther*k.climbed, enough)
 	case k.climbed > 0:
 		k.target = min(seekFurther*k.climbed, int(seekSurplus*float64(k.worth)))
-	case rate >= next || now-max(k.ended, k.lowered) < k.pause():
+	case rate >= next || now-k.ended < k.pause() || k.lowered > 0 && now-k.lowered < seekAfter:
 		return 0, 0
 	default:
 		k.worth, k.target = next, min(int(seekFirst*float64(rate)), int(seekSurplus*float64(next)))

@@ -69,6 +69,25 @@ func TestClimbsInVainBecomeSeldom(t *testing.T) {
 	}
 }
 
+// Levels that go up and down must not keep it from looking.
+func TestProbesComeThoughMuchIsTakenAway(t *testing.T) {
+	var k Seeker
+	k.deceived = 2
+	probes := 0
+	for now := time.Second; now < time.Minute; now += 100 * time.Millisecond {
+		if now%(3*time.Second) == 0 {
+			k.Lowered(now)
+		}
+		if target, _ := k.Seek(400_000, 450_000, 500_000, now); target > 0 {
+			probes++
+			k.Sought(false, true, now+300*time.Millisecond)
+		}
+	}
+	if probes < 4 {
+		t.Errorf("%d probes in a minute", probes)
+	}
+}
+
 func TestAfterADeceptionProbesBecomeLonger(t *testing.T) {
 	var k Seeker
 	now := time.Second
