@@ -173,7 +173,8 @@ func (e *Engine) forget(r *Room) {
 
 // Periods of the engine's work.
 const (
-	period        = 50 * time.Millisecond  // a look while there are pictures
+	period        = 100 * time.Millisecond // a look while there are pictures
+	fallback      = 4 * period             // the same while packets come, which are a better clock: see Transport.OnAwake
 	calmPeriod    = time.Second            // while there are only sounds, if no packet comes: see Transport.OnAwake
 	sourcePeriod  = 100 * time.Millisecond // layers, key frames, transport-wide feedback
 	speakerPeriod = 400 * time.Millisecond
@@ -189,9 +190,9 @@ func (e *Engine) run(ctx context.Context) {
 	every := reportPeriod
 	t := time.NewTicker(every)
 	defer t.Stop()
-	var now, sources, speakers, quality, report time.Time
+	var now, nudged, sources, speakers, quality, report time.Time
 	due := func(last *time.Time, every time.Duration) bool {
-		if now.Sub(*last) < every-period/2 { // looks do not come to the millisecond
+		if now.Sub(*last) < every-period/4 { // looks do not come to the millisecond
 			return false
 		}
 		*last = now
@@ -202,9 +203,11 @@ func (e *Engine) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+			now = time.Now()
 		case <-e.wake:
+			now = time.Now()
+			nudged = now
 		}
-		now = time.Now()
 		a := agenda{due(&sources, sourcePeriod), due(&speakers, speakerPeriod), due(&quality, qualityPeriod), due(&report, reportPeriod)}
 		next := reportPeriod
 		e.cfg.Transport.Do(func(out *transport.Batch) {
@@ -213,6 +216,9 @@ func (e *Engine) run(ctx context.Context) {
 			}
 		})
 		e.cfg.Transport.Calm(next >= calmPeriod)
+		if next == period && now.Sub(nudged) < 2*period {
+			next = fallback
+		}
 		if next != every { // not else: a timer that is put off wakes the process all the same
 			every = next
 			t.Reset(every)

@@ -29,6 +29,7 @@ type Room struct {
 	closed     bool
 	setup      Setup
 	recall     recall
+	scratch    []byte // for one compound packet
 }
 
 // RoomInfo describes a room.

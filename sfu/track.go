@@ -123,6 +123,7 @@ type Subscription struct {
 
 	priority int  // of its quality where not everything fits; the larger the longer it is kept
 	told     bool // the client was told that it flows
+	reports  reporting
 }
 
 // ridLayer gives the layer of a simulcast stream: LiveKit's clients call them q, h and f; others count by position, the smallest first.

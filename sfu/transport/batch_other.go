@@ -60,7 +60,7 @@ func (r *receiver) receive(s *socket, handle func()) {
 		}
 		r.n, r.size, r.from = 1, n, netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		handle()
-		s.awake.give(time.Now())
+		s.awake.give(time.Now(), s.haste.calm.Load())
 	}
 }
 

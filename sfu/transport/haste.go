@@ -7,8 +7,11 @@ import (
 	"time"
 )
 
-// nudgeEvery is how often OnAwake's function is called at most.
-const nudgeEvery = 200 * time.Millisecond
+// How often OnAwake's function is called at most: while all that is forwarded is sounds that arrive whole, and otherwise.
+const (
+	nudgeCalm     = 200 * time.Millisecond
+	nudgeRestless = 100 * time.Millisecond
+)
 
 // hasteFor is how long checks and reports are read at once after something happened that makes the next ones matter.
 const hasteFor = 3 * time.Second
@@ -36,8 +39,8 @@ func (t *Transport) Hasten() {
 // Calm says whether all that is forwarded is sounds that arrive whole.
 func (t *Transport) Calm(calm bool) { t.haste.calm.Store(calm) }
 
-// OnAwake has f called when packets have been handled, at most five times a second: what is due at about that rate costs little then, while a
-// timer of its own would wake the process. f must not block.
+// OnAwake has f called when packets have been handled, at most five times a second if Calm, else ten times: what is due at about that rate
+// costs little then, while a timer of its own would wake the process. f must not block.
 func (t *Transport) OnAwake(f func()) { t.awake.f.Store(&f) }
 
 // nudge is who is told that the process is awake.
@@ -46,9 +49,12 @@ type nudge struct {
 	last atomic.Int64 // Unix time in ns
 }
 
-func (n *nudge) give(now time.Time) {
-	last := n.last.Load()
-	if f := n.f.Load(); f != nil && now.UnixNano()-last >= int64(nudgeEvery) && n.last.CompareAndSwap(last, now.UnixNano()) {
+func (n *nudge) give(now time.Time, calm bool) {
+	last, every := n.last.Load(), nudgeRestless
+	if calm {
+		every = nudgeCalm
+	}
+	if f := n.f.Load(); f != nil && now.UnixNano()-last >= int64(every) && n.last.CompareAndSwap(last, now.UnixNano()) {
 		(*f)()
 	}
 }

@@ -192,11 +192,11 @@ func (x *socketSys) rest(n, late int, s *socket) bool {
 	if n+late > 0 {
 		x.quiet = 0
 	}
+	if s.haste != nil {
+		s.awake.give(now, s.haste.calm.Load())
+	}
 	if x.rate >= gatherRate && x.quiet < quietRounds && x.arm(false, false) && x.nap(min(gatherMost, time.Duration(gatherWish/x.rate*float64(time.Second)))) {
 		return true
-	}
-	if s.haste != nil && s.haste.calm.Load() { // else there are timers for what is due
-		s.awake.give(now)
 	}
 	x.steady = n > 0 && (now.Sub(x.last) < lateMost || x.steady)
 	if n > 0 {
