@@ -96,7 +96,7 @@ log-file=stdout
 	if code := run([]string{"import", "coturn", file, "-o", settings, "--set", "data_dir=" + filepath.Join(dir, "data")}, streams{strings.NewReader(""), &out, &said}); code != 0 {
 		t.Fatalf("exit code %d\n%s%s", code, &out, &said)
 	}
-	for _, want := range []string{"2 users", "pidfile", "log-file", "cli-password=…"} {
+	for _, want := range []string{"users: 2", "pidfile", "log-file", "cli-password=…"} {
 		if !strings.Contains(said.String(), want) {
 			t.Errorf("the import does not mention %s:\n%s", want, &said)
 		}
