@@ -70,7 +70,7 @@ func (k *Seeker) pause() time.Duration {
 	case k.deceived == 0:
 		return max(k.wait, seekAfter)
 	}
-	return seekAtMost * time.Duration(min(k.deceived, 2))
+	return seekAtMost * time.Duration(min(k.deceived, 2)+1) / 2
 }
 
 // Sought tells what came of the probe, as Estimator.ProbeResult does.
