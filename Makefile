@@ -81,7 +81,7 @@ test-network: build ## One call in each of six networks, and a meeting through p
 		unshare -n -- sh -c "ip link set lo up && exec node --test --test-reporter=spec web/e2e/$$file.mjs" || exit 1; \
 	done
 
-test-race: deps ## Run the Go tests under the race detector (needs a C compiler)
+test-race: deps sfu/e2e/node_modules/.package-lock.json ## Run the Go tests under the race detector (needs a C compiler)
 	@.ci/services.sh go test -race -timeout 40m ./...
 
 test-long: deps build web/e2e/element-call/node_modules/.package-lock.json ## Run the long drills as well: kill -9, power cuts, soak
