@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -120,21 +121,26 @@ func uclients(t *testing.T, what string, port int, users map[string]string) {
 		out, err := exec.CommandContext(ctx, tool, args...).CombinedOutput()
 		return string(out), err
 	}
+	// The tool rests for seconds between its steps, so all of them run at once.
+	var all sync.WaitGroup
 	for user, password := range users {
 		for _, flags := range [][]string{nil, {"-t"}} {
-			// A server that has just opened its port, on a busy machine, may not have opened the rest: some tries.
-			for deadline := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
-				out, err := try(user, password, flags...)
-				if err == nil && strings.Contains(out, "Total lost packets 0 (0.000000%)") {
-					break
+			all.Go(func() {
+				// A server that has just opened its port, on a busy machine, may not have opened the rest: some tries.
+				for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
+					out, err := try(user, password, flags...)
+					if err == nil && strings.Contains(out, "Total lost packets 0 (0.000000%)") {
+						return
+					}
+					if time.Now().After(deadline) {
+						t.Errorf("%s, user %s %v: %v\n%s", what, user, flags, err, out)
+						return
+					}
 				}
-				if time.Now().After(deadline) {
-					t.Errorf("%s, user %s %v: %v\n%s", what, user, flags, err, out)
-					break
-				}
-			}
+			})
 		}
 	}
+	all.Wait()
 	if out, err := try("ann", "wrong"); err == nil && strings.Contains(out, "Total lost packets 0 (0.000000%)") {
 		t.Errorf("%s lets a wrong password in:\n%s", what, out)
 	}
