@@ -227,9 +227,14 @@ func TestDrillOfTwoNodesOneSendsUntilItIsKilled(t *testing.T) {
 	if g.overlaps > 0 {
 		t.Errorf("%d transactions came beside another", g.overlaps)
 	}
-	// A node that is killed may have sent what it could not cross out any more: one transaction.
+	// A node that is killed may have sent what it could not cross out any more: one transaction. The second kill may meet the one that repeats
+	// what the first one cut off.
 	for what, times := range g.times {
-		if times > 2 {
+		kills := 2
+		if strings.Contains(what, " after 1 ") {
+			kills = 1
+		}
+		if times > 1+kills {
 			t.Errorf("%q was sent %d times", what, times)
 		}
 	}
