@@ -286,6 +286,9 @@ func (e *Engine) Totals() (sum Totals) {
 		}
 		for _, t := range r.tracks {
 			sum.source(t)
+			if t.backup != nil {
+				sum.source(t.backup)
+			}
 		}
 		r.mu.Unlock()
 		sum.Rooms++

@@ -62,7 +62,8 @@ type section struct {
 	up        *Track
 	down      *Subscription
 	streams   forward.Streams
-	retiring  bool // it sent something until now; the client has to hear that it is inactive before it is used again
+	agreed    []uint8 // payload types of what goes out that the client knows of
+	retiring  bool    // it sent something until now; the client has to hear that it is inactive before it is used again
 
 	ssrcs [forward.MaxLayers]atomic.Uint32 // of the layers that come in
 }
@@ -139,7 +140,10 @@ func (c *connection) startLegs() {
 			if s.down != nil && s.down.bound && !s.down.told {
 				s.down.told = true
 				s.down.leg.Start(b)
-				c.p.observer.Tell(Subscribed{s.down.track.info.SID})
+				if t := s.down.track.first(); !t.heard {
+					t.heard = true
+					t.publisher.observer.Tell(Subscribed{t.info.SID})
+				}
 			}
 		}
 	})
@@ -398,7 +402,7 @@ func (p *Participant) feedback(arrivals, report bool, out *transport.Batch) {
 	}
 	c.mu.Unlock()
 	var blocks []packets.Reception
-	for _, t := range p.order {
+	for t := range p.all() {
 		if t.source == nil || t.section == nil {
 			continue
 		}

@@ -24,6 +24,8 @@ type Config struct {
 	DepartedFor     time.Duration // a room lives this long after the last one left; default 20 s
 	JoinWithin      time.Duration // a participant without a connection is removed after this; default 60 s
 	SilentFor       time.Duration // a participant whose connection is silent is removed after this; default 15 s
+	ReturnAfter     time.Duration // all take a picture's first codec again so long after nobody needs the second; default 10 s
+	SecondWithin    time.Duration // who waits for a second codec for longer is told that there is none; default 20 s
 	Watcher         Watcher       // may be nil
 	// Journal hears what happens in rooms, for webhooks; may be nil. It is called with the room locked: it must not block nor call back.
 	Journal func(Entry)
@@ -84,6 +86,8 @@ func New(cfg Config) *Engine {
 	def(&cfg.DepartedFor, 20*time.Second)
 	def(&cfg.JoinWithin, time.Minute)
 	def(&cfg.SilentFor, 15*time.Second)
+	def(&cfg.ReturnAfter, 10*time.Second)
+	def(&cfg.SecondWithin, 20*time.Second)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}

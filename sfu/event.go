@@ -39,10 +39,17 @@ type Sections struct{ Audio, Video int }
 // Speakers says whose loudness changed.
 type Speakers struct{ Changed []speakers.Speaker }
 
-// Wanted tells a publisher which layers of a video track somebody wants: those up to Layer, none if it is -1.
+// Wanted tells a publisher which layers of a video track somebody wants, in the codec of the track and in its second one, if it has one. What
+// is wanted in a codec that is not published yet should be.
 type Wanted struct {
-	SID, MIME string
-	Layer     int
+	SID    string
+	Codecs []WantedCodec
+}
+
+// WantedCodec says which layers are wanted in a codec: those up to Layer, none if it is -1.
+type WantedCodec struct {
+	MIME  string
+	Layer int
 }
 
 // StreamState says that a track the participant receives stops, because there is no room for it, or goes on.
@@ -73,7 +80,7 @@ type Permitted struct {
 	Allowed        bool
 }
 
-// Subscribed says that a track flows to the participant for the first time.
+// Subscribed says that somebody receives the participant's track, for the first time.
 type Subscribed struct{ SID string }
 
 // Refused says that a track cannot be sent to the participant: its client knows no codec that the track comes in.
@@ -178,5 +185,8 @@ type TrackInfo struct {
 	Layers    []Layer
 	Redundant bool   // sound that is not encrypted, and may be sent redundantly (RFC 2198) and be made so
 	Format    string // further parameters of the codec, for the answer: "usedtx=1"
-	Detail    any    // the signalling protocol's own description, carried along
+	Second    string // MIME of a codec in which the publisher sends a picture to those who do not take the first; "" for none
+	Policy    Policy
+	Backup    *Backup // nil while the second codec is not published
+	Detail    any     // the signalling protocol's own description, carried along
 }

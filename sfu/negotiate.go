@@ -114,7 +114,9 @@ func (c *connection) offered(d *sdp.Description, id uint32, reply func(Descripti
 	reply(Description{SDP: a.Write(c.number, c.version, candidates(t)), ID: id, Tracks: tracks})
 	c.session.Start(d.Fingerprint, data)
 	for _, t := range ended {
-		c.p.observer.Tell(Unpublished{t.info.SID})
+		if t.primary == nil {
+			c.p.observer.Tell(Unpublished{t.info.SID})
+		}
 	}
 	if len(ended) > 0 && len(begun) == 0 {
 		c.p.changed()
@@ -146,7 +148,7 @@ func candidates(t *transport.Transport) sdp.Candidates {
 func (c *connection) pending(s *section) *Track {
 	var only *Track
 	n := 0
-	for _, t := range c.p.order {
+	for t := range c.p.all() {
 		if t.source != nil || t.kind() != s.kind {
 			continue
 		}
@@ -291,7 +293,11 @@ func (c *connection) answer(s *section) sdp.Media {
 			if rtx := rtxOf(&s.media, codec.Type); rtx != nil {
 				m.Codecs = append(m.Codecs, only(*rtx, nil))
 			}
+			if other, ok := s.down.track.other(); ok {
+				m.Codecs = withOther(m.Codecs, &s.media, other)
+			}
 		}
+		s.agreed = types(m.Codecs)
 	default: // unused for now: all its codecs stay possible
 		for _, codec := range s.media.Codecs {
 			if codec.Name != "" {
@@ -314,29 +320,56 @@ func (c *connection) describe(m *sdp.Media, s *section) {
 	}
 }
 
+// types lists the payload types of codecs.
+func types(codecs []sdp.Codec) (out []uint8) {
+	for _, c := range codecs {
+		out = append(out, c.Type)
+	}
+	return out
+}
+
+// withOther puts the codec to which a picture may change behind codecs, if m has it.
+func withOther(codecs []sdp.Codec, m *sdp.Media, other sdp.Codec) []sdp.Codec {
+	codec := matching(m, other)
+	if codec == nil || slices.Contains(types(codecs), codec.Type) {
+		return codecs
+	}
+	codecs = append(codecs, only(*codec, feedbackOut))
+	if rtx := rtxOf(m, codec.Type); rtx != nil {
+		codecs = append(codecs, only(*rtx, nil))
+	}
+	return codecs
+}
+
 // assign gives waiting subscriptions the sections that the client receives on and that are free.
 func (c *connection) assign() {
 	for _, sub := range c.waiting() {
-		tried := false
-		for _, s := range c.sections {
-			if s.kind != sub.track.kind() || s.up != nil || s.down != nil || s.retiring || s.media.Sends() || !s.media.Receives() {
-				continue
-			}
-			tried = true
-			if c.bindDown(s, sub) {
+		for c.seat(sub) && sub.section == nil { // every other section would have the same codecs
+			if c.p.fallBack(sub); !sub.awaits.IsZero() || c.p.subscriptions[sub.track.info.SID] != sub {
 				break
 			}
 		}
-		if tried && sub.section == nil {
-			c.p.refuse(sub) // every other section would have the same codecs
+	}
+}
+
+// seat looks for a section for sub. It reports whether there is a free one, whose codecs the client may not take.
+func (c *connection) seat(sub *Subscription) (tried bool) {
+	for _, s := range c.sections {
+		if s.kind != sub.track.kind() || s.up != nil || s.down != nil || s.retiring || s.media.Sends() || !s.media.Receives() {
+			continue
+		}
+		tried = true
+		if c.bindDown(s, sub) {
+			break
 		}
 	}
+	return tried
 }
 
 // waiting lists the subscriptions without a section, in a fixed order.
 func (c *connection) waiting() (out []*Subscription) {
 	for _, s := range c.p.subscriptions {
-		if s.section == nil {
+		if s.section == nil && s.awaits.IsZero() {
 			out = append(out, s)
 		}
 	}
@@ -620,7 +653,14 @@ func (c *connection) place(sub *Subscription) {
 	}
 	if sub.track.info.Video {
 		codecs[0].Feedback = feedbackOut
-		codecs = append(codecs, sdp.Codec{Type: ours.Type + 1, Name: "rtx", Clock: ours.Clock, Format: fmt.Sprintf("apt=%d", ours.Type)})
+		codecs = append(codecs, repeats(ours))
+		if other, ok := sub.track.other(); ok {
+			if second := c.payload(other); second != nil {
+				codec := only(*second, nil)
+				codec.Feedback = feedbackOut
+				codecs = append(codecs, codec, repeats(second))
+			}
+		}
 	} else {
 		codecs[0].Feedback, codecs[0].Format = []string{"nack"}, sub.track.stereo(codecs[0].Format)
 		if sub.track.mayBeRedundant() {
@@ -637,6 +677,11 @@ func (c *connection) place(sub *Subscription) {
 	s := &section{mid: fmt.Sprint(len(c.sections)), kind: sub.track.kind(), media: sdp.Media{Codecs: codecs}}
 	c.sections = append(c.sections, s)
 	c.put(s, sub)
+}
+
+// repeats is the codec of our offers under which packets of codec are sent again (RFC 4588).
+func repeats(codec *sdp.Codec) sdp.Codec {
+	return sdp.Codec{Type: codec.Type + 1, Name: "rtx", Clock: codec.Clock, Format: fmt.Sprintf("apt=%d", codec.Type)}
 }
 
 // put takes the numbers under which sub will be sent; it is bound when the client has agreed.
@@ -672,13 +717,16 @@ func (c *connection) answered(d *sdp.Description, id uint32) error {
 		if s.down != nil && (!s.media.Receives() || !c.bindDown(s, s.down)) {
 			refused = append(refused, s.down)
 		}
+		s.agreed = types(s.media.Codecs)
 		s.media.Codecs = before[i].Codecs // what we offer stays what it was
 	}
 	c.session.Peer(d.User, d.Password)
 	c.session.Start(d.Fingerprint, data, transport.Reliable, transport.Lossy)
 	c.startLegs()
 	for _, sub := range refused {
-		c.p.refuse(sub)
+		if c.p.fallBack(sub); sub.section != nil {
+			c.remove(sub)
+		}
 	}
 	if c.dirty {
 		c.offer()

@@ -248,6 +248,10 @@ func (p *Participant) Publish(info TrackInfo) error {
 
 // published makes a track known once its codec is.
 func (p *Participant) published(t *Track) {
+	if t.primary != nil {
+		p.begun(t)
+		return
+	}
 	p.room.tracks[t.info.SID] = t
 	p.room.engine.hurry()
 	p.room.note(TrackPublished, p, t)
@@ -275,6 +279,10 @@ func (p *Participant) Unpublish(sid string) error {
 
 // drop forgets a track of p and everybody's subscription to it.
 func (p *Participant) drop(t *Track) {
+	if t.primary != nil {
+		p.dropBackup(t)
+		return
+	}
 	for _, o := range p.room.order {
 		o.unsubscribe(t)
 	}
@@ -288,6 +296,9 @@ func (p *Participant) drop(t *Track) {
 	if t.section != nil {
 		t.section.up = nil
 		p.publishing.forget(t)
+	}
+	if t.backup != nil {
+		p.dropBackup(t.backup)
 	}
 }
 
@@ -365,13 +376,9 @@ func (p *Participant) Set(sid string, s Settings) error {
 	if sub == nil {
 		return ErrNoTrack
 	}
-	layer := max(0, min(s.Layer, forward.MaxLayers-1))
-	if s.Width > 0 && s.Height > 0 {
-		layer = sub.track.layerFor(s.Width, s.Height)
-	}
 	sub.priority = int(max(1, min(s.Priority, maxPriority)))
-	sub.leg.WantRate(s.FPS)
-	sub.leg.Want(layer, s.Disabled)
+	sub.settings = &s
+	sub.want()
 	sub.track.dynacast()
 	if !s.Disabled && sub.bound && p.receiving.session.Open() {
 		p.room.engine.cfg.Transport.Do(func(b *transport.Batch) { sub.leg.Start(b) })
@@ -387,7 +394,11 @@ func (p *Participant) subscribe(t *Track) {
 		p.observer.Tell(Permitted{Publisher: t.publisher.sid, SID: t.info.SID})
 		return
 	}
-	s := &Subscription{track: t, to: p, priority: 1, leg: forward.NewLeg(t.source, p.receiving.session)}
+	from := t
+	if t.regressed && t.backup.live() {
+		from = t.backup
+	}
+	s := &Subscription{track: from, to: p, priority: 1, leg: forward.NewLeg(from.source, p.receiving.session)}
 	p.subscriptions[t.info.SID] = s
 	p.receiving.add(s)
 	t.dynacast()
@@ -400,7 +411,7 @@ func (p *Participant) unsubscribe(t *Track) {
 	}
 	delete(p.subscriptions, t.info.SID)
 	p.room.engine.gone.keep(func(sum *Totals) { sum.leg(s) })
-	t.source.Remove(s.leg)
+	s.track.source.Remove(s.leg)
 	p.receiving.remove(s)
 	t.dynacast()
 }

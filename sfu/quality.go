@@ -55,7 +55,7 @@ func (p *Participant) quality() (congest.Quality, float64) {
 			best, score = q, s
 		}
 	}
-	for _, t := range p.order {
+	for t := range p.all() {
 		if t.source == nil {
 			continue
 		}

@@ -219,6 +219,9 @@ func (r *Room) tick(due agenda, out *transport.Batch) time.Duration {
 		for _, t := range r.tracks {
 			if t.source != nil {
 				t.source.Tick()
+				if t.backup.live() {
+					t.backup.source.Tick()
+				}
 				t.dynacast()
 			}
 		}
@@ -247,7 +250,7 @@ func (r *Room) tick(due agenda, out *transport.Batch) time.Duration {
 		return reportPeriod
 	}
 	for _, t := range r.tracks {
-		if t.source != nil && t.source.Restless() {
+		if t.live() && t.source.Restless() || t.backup.live() && t.backup.source.Restless() {
 			return period
 		}
 	}

@@ -23,8 +23,37 @@ type Track struct {
 	meter     speakers.Meter
 	silenced  time.Time // when the server muted it; zero once its publisher has unmuted it
 
-	told    int       // the highest layer the publisher was told to send
+	wanted demand
+	heard  bool // somebody received it
+
+	// Of second codecs: see backup.go.
+	primary      *Track // nil for a track that was announced
+	backup       *Track
+	secondWanted demand
+	regressed    bool
+	needed       time.Time // when somebody could not do without the second codec, the last time
+}
+
+// demand is what a publisher was told to send.
+type demand struct {
+	told    int       // the highest layer
 	lowered time.Time // since when less is wanted
+}
+
+// due notes what is wanted now; it reports whether the publisher is to be told: of more at once, of less after a pause.
+func (d *demand) due(wanted int, now time.Time) bool {
+	switch {
+	case wanted == d.told:
+		d.lowered = time.Time{}
+		return false
+	case wanted < d.told && d.lowered.IsZero():
+		d.lowered = now
+		return false
+	case wanted < d.told && now.Sub(d.lowered) < dynacastPause:
+		return false
+	}
+	d.told, d.lowered = wanted, time.Time{}
+	return true
 }
 
 // defiance is how long a publisher may be heard on a track that the server has muted, before he loses the track: a client that obeys
@@ -60,7 +89,7 @@ func (t *Track) start(c sdp.Codec) {
 			t.red, t.info.MIME = red.Type, "audio/red"
 		}
 	}
-	t.told = forward.MaxLayers - 1
+	t.wanted.told, t.secondWanted.told = forward.MaxLayers-1, -1
 	publisher := t.publisher.publishing
 	s := t.section
 	holes := &holes{session: publisher.session, ssrc: publisher.ssrc, section: s}
@@ -80,24 +109,15 @@ func (t *Track) kind() string {
 	return "audio"
 }
 
-// dynacast tells the publisher which layers are wanted: more at once, less after a pause.
+// dynacast tells the publisher which layers are wanted.
 func (t *Track) dynacast() {
-	if t.source == nil || !t.info.Video {
-		return
+	switch t = t.first(); {
+	case t.source == nil || !t.info.Video:
+	case t.info.Second != "":
+		t.settle()
+	case t.wanted.due(t.source.Wanted(), time.Now()):
+		t.publisher.observer.Tell(Wanted{t.info.SID, []WantedCodec{{t.info.MIME, t.wanted.told}}})
 	}
-	wanted := t.source.Wanted()
-	switch {
-	case wanted == t.told:
-		t.lowered = time.Time{}
-		return
-	case wanted < t.told && t.lowered.IsZero():
-		t.lowered = time.Now()
-		return
-	case wanted < t.told && time.Since(t.lowered) < dynacastPause:
-		return
-	}
-	t.told, t.lowered = wanted, time.Time{}
-	t.publisher.observer.Tell(Wanted{SID: t.info.SID, MIME: t.info.MIME, Layer: wanted})
 }
 
 // layerFor gives the smallest layer that fills a picture of that size; the highest if none does or the sizes are not known.
@@ -115,15 +135,19 @@ func (t *Track) layerFor(width, height uint32) int {
 
 // Subscription is a track on its way to a participant.
 type Subscription struct {
-	track   *Track
+	track   *Track // in the codec that it comes in
 	to      *Participant
 	leg     *forward.Leg
 	section *section // where it goes out, nil until there is one
 	bound   bool     // the client has agreed to it
+	told    bool     // the client was told that it flows
 
-	priority int  // of its quality where not everything fits; the larger the longer it is kept
-	told     bool // the client was told that it flows
+	priority int // of its quality where not everything fits; the larger the longer it is kept
 	reports  reporting
+
+	settings    *Settings // nil as long as nothing was set
+	only, plain bool      // the client takes the second codec only, or the first
+	awaits      time.Time // the second codec, since then; zero if it does not
 }
 
 // ridLayer gives the layer of a simulcast stream: LiveKit's clients call them q, h and f; others count by position, the smallest first.

@@ -244,6 +244,43 @@ for (const single of [true, false]) {
     return out;
   });
 }
+// At the same time: they wait most of the time.
+await Promise.all([true, false].map((single) => {
+  const [codec, mime, policy] = single ? ['vp9', 'video/VP9', 'PREFER_REGRESSION'] : ['av1', 'video/AV1', 'REGRESSION'];
+  return checkAlone(`${single ? 'one connection' : 'two connections'}: a second codec for who does not take ${codec}`, async () => {
+    const room = `second-${single}`;
+    const options = { singlePeerConnection: single };
+    const [alice, bob] = [await enter('alice', room, options), await enter('bob', room, options)];
+    const gets = async (who, codec) => {
+      const received = async () => (await who.page.evaluate(() => window.codecs('alice'))).received?.mime;
+      await until(`${who.identity} to receive ${codec}`, async () => (await received()) === codec).catch(async (e) => {
+        throw new Error(`${e} ${await received()}, alice sends ${JSON.stringify(await alice.page.evaluate(() => window.sending()))}`);
+      });
+      await plays(who, `a moving picture in ${codec}`);
+    };
+    const sends = (what, test) => until(what, async () => {
+      const s = await alice.page.evaluate(() => window.sending());
+      return test(s) ? s : null;
+    });
+    await alice.page.evaluate(([c, p]) => window.publishWith(c, { backupCodec: true, backupCodecPolicy: LivekitClient.BackupCodecPolicy[p] }), [codec, policy]);
+    await heard(bob, 'subscribed');
+    await gets(bob, mime);
+    await forget(bob);
+    const carol = await enter('carol', room, options, "refuse('VP9', 'AV1')");
+    await heard(carol, 'subscribed');
+    await gets(carol, 'video/VP8');
+    await gets(bob, 'video/VP8'); // too, so that alice encodes once
+    const second = await sends('the second codec only', (s) => !s[mime]?.on && s['video/VP8']?.on);
+    await plays(bob, 'a moving picture');
+    await carol.page.evaluate(() => window.room.disconnect());
+    await gets(bob, mime);
+    const first = await sends('the first codec only', (s) => s[mime]?.on && !s['video/VP8']?.on);
+    await plays(bob, 'a moving picture');
+    if ((await bob.page.evaluate(() => window.seen)).some((e) => e.what === 'unsubscribed' && e.kind === 'video')) throw new Error('bob saw the track end');
+    for (const p of [alice, bob, carol]) await p.page.close();
+    return { second, first };
+  });
+}));
 for (const [name, options] of [['in the clear', {}], ['encrypted end to end', { key: 'a key that all share' }]]) {
   await checkAlone(`temporal layers, ${name}`, async () => {
     const room = `temporal-${name.length}`;

@@ -69,7 +69,7 @@ func run(t *testing.T, script string) {
 		t.Fatal(err)
 	}
 	defer tr.Close()
-	engine := sfu.New(sfu.Config{Transport: tr})
+	engine := sfu.New(sfu.Config{Transport: tr, ReturnAfter: time.Second})
 	defer engine.Close()
 	keys := livekit.Keys{"key": "a secret of thirty-two characters"}
 	server := livekit.New(livekit.Config{Engine: engine, Keys: keys, AutoCreate: true})

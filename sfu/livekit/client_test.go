@@ -134,7 +134,7 @@ func apiWith(t *testing.T, mime string) *webrtc.API {
 	me := &webrtc.MediaEngine{}
 	for _, err := range []error{
 		me.RegisterCodec(webrtc.RTPCodecParameters{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2}, PayloadType: 111}, webrtc.RTPCodecTypeAudio),
-		me.RegisterCodec(webrtc.RTPCodecParameters{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: mime, ClockRate: 90000}, PayloadType: 120}, webrtc.RTPCodecTypeVideo),
+		me.RegisterCodec(webrtc.RTPCodecParameters{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: mime, ClockRate: 90000, SDPFmtpLine: formats[mime]}, PayloadType: 120}, webrtc.RTPCodecTypeVideo),
 	} {
 		if err != nil {
 			t.Fatal(err)

@@ -136,8 +136,23 @@ func track(t sfu.TrackInfo) *wire.TrackInfo {
 			c.VideoLayerMode = wire.VideoLayer_ONE_SPATIAL_LAYER_PER_STREAM
 		}
 		i.Codecs = []*wire.SimulcastCodecInfo{c}
+		if t.Second != "" {
+			i.Codecs = append(i.Codecs, second(t))
+		}
 	}
 	return i
+}
+
+// second describes a track in its second codec.
+func second(t sfu.TrackInfo) *wire.SimulcastCodecInfo {
+	c := &wire.SimulcastCodecInfo{MimeType: t.Second, VideoLayerMode: wire.VideoLayer_ONE_SPATIAL_LAYER_PER_STREAM}
+	if b := t.Backup; b != nil {
+		c.Mid, c.Cid = b.MID, b.CID
+		if d, ok := b.Detail.(*wire.AddTrackRequest); ok {
+			c.Layers = layersOf(d)
+		}
+	}
+	return c
 }
 
 func update(infos []sfu.Info) *wire.SignalResponse {
@@ -178,14 +193,17 @@ func (s *session) convert(e sfu.Event) *wire.SignalResponse {
 		}
 		return &wire.SignalResponse{Message: &wire.SignalResponse_SpeakersChanged{SpeakersChanged: m}}
 	case sfu.Wanted:
-		var q []*wire.SubscribedQuality
-		for i := wire.VideoQuality_LOW; i <= wire.VideoQuality_HIGH; i++ {
-			q = append(q, &wire.SubscribedQuality{Quality: i, Enabled: int(i) <= e.Layer})
+		u := &wire.SubscribedQualityUpdate{TrackSid: e.SID}
+		for _, c := range e.Codecs {
+			var q []*wire.SubscribedQuality
+			for i := wire.VideoQuality_LOW; i <= wire.VideoQuality_HIGH; i++ {
+				q = append(q, &wire.SubscribedQuality{Quality: i, Enabled: int(i) <= c.Layer})
+			}
+			_, name, _ := strings.Cut(strings.ToLower(c.MIME), "/")
+			u.SubscribedCodecs = append(u.SubscribedCodecs, &wire.SubscribedCodec{Codec: name, Qualities: q})
 		}
-		_, name, _ := strings.Cut(strings.ToLower(e.MIME), "/")
-		return &wire.SignalResponse{Message: &wire.SignalResponse_SubscribedQualityUpdate{SubscribedQualityUpdate: &wire.SubscribedQualityUpdate{
-			TrackSid: e.SID, SubscribedQualities: q, SubscribedCodecs: []*wire.SubscribedCodec{{Codec: name, Qualities: q}},
-		}}}
+		u.SubscribedQualities = u.SubscribedCodecs[0].Qualities // for clients of before
+		return &wire.SignalResponse{Message: &wire.SignalResponse_SubscribedQualityUpdate{SubscribedQualityUpdate: u}}
 	case sfu.StreamState:
 		state := wire.StreamState_ACTIVE
 		if e.Paused {

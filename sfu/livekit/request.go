@@ -82,10 +82,6 @@ func (s *session) offer(d *wire.SessionDescription) bool {
 }
 
 func (s *session) addTrack(t *wire.AddTrackRequest) {
-	if t.GetSid() != "" { // a second codec of a track: those who cannot take the first do without
-		s.requestFailed(0, wire.RequestResponse_UNSUPPORTED_TYPE, t)
-		return
-	}
 	if t.GetCid() == "" || len(t.GetCid()) > maxName || len(t.GetName()) > maxName || len(t.GetLayers()) > 8 || len(t.GetSimulcastCodecs()) > 8 || len(t.GetStream()) > maxName {
 		s.requestFailed(0, wire.RequestResponse_INVALID_REQUEST, t)
 		return
@@ -93,21 +89,20 @@ func (s *session) addTrack(t *wire.AddTrackRequest) {
 	i := sfu.TrackInfo{
 		CID: t.GetCid(), Video: t.GetType() == wire.TrackType_VIDEO, Muted: t.GetMuted(), Source: sources[t.GetSource()], Detail: t,
 	}
-	layers := t.GetLayers()
-	if c := t.GetSimulcastCodecs(); len(c) > 0 {
-		if name := c[0].GetCodec(); name != "" {
-			_, after, found := strings.Cut(name, "/")
-			if !found {
-				after = name
-			}
-			i.MIME = kindOf(i.Video) + "/" + after
-		}
-		if len(c[0].GetLayers()) > 0 {
-			layers = c[0].GetLayers()
-		}
-	}
-	for _, l := range layers {
+	for _, l := range layersOf(t) {
 		i.Layers = append(i.Layers, sfu.Layer{Index: int(l.GetQuality()), Width: l.GetWidth(), Height: l.GetHeight()})
+	}
+	if t.GetSid() != "" {
+		s.addSecond(t, i)
+		return
+	}
+	if c := t.GetSimulcastCodecs(); len(c) > 0 {
+		i.MIME = codecMIME(i.Video, c[0].GetCodec())
+		if len(c) > 1 && i.Video && t.GetEncryption() == wire.Encryption_NONE { // else nobody would know whether the second one is encrypted
+			if second := secondMIME(c[1].GetCodec()); !strings.EqualFold(second, i.MIME) {
+				i.Second, i.Policy = second, policies[t.GetBackupCodecPolicy()]
+			}
+		}
 	}
 	if !i.Video {
 		i.Format = opusFormat(t)
@@ -118,6 +113,47 @@ func (s *session) addTrack(t *wire.AddTrackRequest) {
 		s.requestFailed(0, wire.RequestResponse_NOT_ALLOWED, t)
 	case errors.Is(err, sfu.ErrFull):
 		s.requestFailed(0, wire.RequestResponse_LIMIT_EXCEEDED, t)
+	}
+}
+
+var policies = map[wire.BackupCodecPolicy]sfu.Policy{
+	wire.BackupCodecPolicy_PREFER_REGRESSION: sfu.PreferRegression, wire.BackupCodecPolicy_SIMULCAST: sfu.Simulcast, wire.BackupCodecPolicy_REGRESSION: sfu.Regression,
+}
+
+// codecMIME is the MIME type of a codec that may be named without its kind; "" for none.
+func codecMIME(video bool, name string) string {
+	if name == "" {
+		return ""
+	}
+	if _, after, found := strings.Cut(name, "/"); found {
+		name = after
+	}
+	return kindOf(video) + "/" + name
+}
+
+// secondMIME is the MIME type of the second codec of a picture; "" if it is none that everybody could show instead of the first.
+func secondMIME(name string) string {
+	if strings.EqualFold(codecMIME(true, name), "video/VP8") {
+		return "video/VP8"
+	}
+	return ""
+}
+
+// layersOf are the layers of a track's codec.
+func layersOf(t *wire.AddTrackRequest) []*wire.VideoLayer {
+	if c := t.GetSimulcastCodecs(); len(c) > 0 && len(c[0].GetLayers()) > 0 {
+		return c[0].GetLayers()
+	}
+	return t.GetLayers()
+}
+
+// addSecond takes the second codec of a track, of which the first one said that there may be one.
+func (s *session) addSecond(t *wire.AddTrackRequest, i sfu.TrackInfo) {
+	switch err := s.p.PublishSecond(t.GetSid(), i); {
+	case errors.Is(err, sfu.ErrNoTrack):
+		s.requestFailed(0, wire.RequestResponse_NOT_FOUND, t)
+	case errors.Is(err, sfu.ErrForbidden):
+		s.requestFailed(0, wire.RequestResponse_NOT_ALLOWED, t)
 	}
 }
 
