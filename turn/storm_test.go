@@ -141,9 +141,14 @@ func TestAFloodFromTenThousandPortsAddsAtMostFiveMegabytes(t *testing.T) {
 	flood(1000) // what serving at all takes
 	before := resident(t, pid)
 	flood(10000)
+	// The collector may just be behind, and runs every two minutes at the latest: what counts is what stays.
+	const most = 5 << 20
 	after := resident(t, pid)
+	for end := time.Now().Add(150 * time.Second); after > before+most && time.Now().Before(end); after = resident(t, pid) {
+		time.Sleep(100 * time.Millisecond) // of another process: there is nothing to wait for
+	}
 	t.Logf("%.1f MB before, %.1f MB after", float64(before)/(1<<20), float64(after)/(1<<20))
-	if after > before+5<<20 && !raceDetected() {
+	if after > before+most && !raceDetected() {
 		t.Errorf("memory grew from %d to %d bytes", before, after)
 	}
 	// Somebody with credentials gets through while it goes on.

@@ -233,6 +233,11 @@ func TestAGroupCallThatRingsForNobodyIsSilent(t *testing.T) {
 		w.notify(room, alice, with{"lifetime": 1, "sender_ts": w.clock.Now().Add(-10 * time.Second).UnixMilli()})
 		w.inCall(room, bob, true)
 		w.notify(room, alice, nil)
+		// Who is in the call is looked up when the push is made, so this one has to have been made before bob leaves: the next one tells.
+		next := w.notify(w.room("invite", bob), alice, with{"notification_type": "notification"})
+		if n := g.heard(); n.EventID != next {
+			t.Errorf("%s", n.raw)
+		}
 		w.inCall(room, bob, false)
 		quiet := w.notify(room, alice, with{"notification_type": "notification"})
 		if n := g.heard(); n.EventID != quiet {
