@@ -263,20 +263,6 @@ func (p *Participant) published(t *Track) {
 	}
 }
 
-// Unpublish ends a track of the participant.
-func (p *Participant) Unpublish(sid string) error {
-	p.room.mu.Lock()
-	defer p.room.mu.Unlock()
-	t := p.tracks[sid]
-	if t == nil {
-		return ErrNoTrack
-	}
-	p.drop(t)
-	p.observer.Tell(Unpublished{sid})
-	p.changed()
-	return nil
-}
-
 // drop forgets a track of p and everybody's subscription to it.
 func (p *Participant) drop(t *Track) {
 	if t.primary != nil {

@@ -177,9 +177,6 @@ func PutElements(b []byte, transport, descriptor uint8, dependency []byte) (size
 	return at, number
 }
 
-// ElementsSize is the most that PutElements writes for a dependency descriptor of n bytes.
-func ElementsSize(n int) int { return 4 + 4 + 2 + n + 3 }
-
 // HeaderLength is the length of the header of a packet that we have written: the fixed part and the extension.
 func HeaderLength(b []byte) int {
 	if b[0]&0x10 == 0 {
