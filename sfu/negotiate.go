@@ -129,16 +129,6 @@ func (c *connection) offered(d *sdp.Description, id uint32, reply func(Descripti
 	return nil
 }
 
-// letRepeat takes a client's Opus as if it had offered to send again what is lost. Browsers do both, ask and repeat, once the answer says so,
-// and livekit-client says it in answers of its own but not in offers; whoever cannot is asked in vain.
-func letRepeat(m *sdp.Media) {
-	for i := range m.Codecs {
-		if c := &m.Codecs[i]; c.Is("opus") && !slices.Contains(c.Feedback, "nack") {
-			c.Feedback = append(slices.Clip(c.Feedback), "nack")
-		}
-	}
-}
-
 // candidates are where clients reach us.
 func candidates(t *transport.Transport) sdp.Candidates {
 	return sdp.Candidates{UDP: t.Candidates(), TCP: t.CandidatesTCP()}
@@ -222,28 +212,11 @@ func (c *connection) codecFor(s *section, t *Track) *sdp.Codec {
 	return best
 }
 
-// rtxOf finds the retransmission codec of a payload type.
-func rtxOf(m *sdp.Media, payload uint8) *sdp.Codec {
-	for i := range m.Codecs {
-		if x := &m.Codecs[i]; x.Is("rtx") {
-			if apt, ok := x.Apt(); ok && apt == payload {
-				return x
-			}
-		}
-	}
-	return nil
-}
-
 // Feedback messages that are understood, from publishers and from subscribers.
 var (
 	feedbackIn  = []string{"transport-cc", "ccm fir", "nack", "nack pli"}
 	feedbackOut = []string{"transport-cc", "ccm fir", "nack", "nack pli"}
 )
-
-func only(c sdp.Codec, feedback []string) sdp.Codec {
-	c.Feedback = slices.DeleteFunc(slices.Clone(c.Feedback), func(f string) bool { return !slices.Contains(feedback, f) })
-	return c
-}
 
 // answer makes our side of a section.
 func (c *connection) answer(s *section) sdp.Media {
@@ -318,27 +291,6 @@ func (c *connection) describe(m *sdp.Media, s *section) {
 		m.SSRCs = append(m.SSRCs, s.streams.RTXSSRC)
 		m.Repair = map[uint32]uint32{s.streams.RTXSSRC: s.streams.SSRC}
 	}
-}
-
-// types lists the payload types of codecs.
-func types(codecs []sdp.Codec) (out []uint8) {
-	for _, c := range codecs {
-		out = append(out, c.Type)
-	}
-	return out
-}
-
-// withOther puts the codec to which a picture may change behind codecs, if m has it.
-func withOther(codecs []sdp.Codec, m *sdp.Media, other sdp.Codec) []sdp.Codec {
-	codec := matching(m, other)
-	if codec == nil || slices.Contains(types(codecs), codec.Type) {
-		return codecs
-	}
-	codecs = append(codecs, only(*codec, feedbackOut))
-	if rtx := rtxOf(m, codec.Type); rtx != nil {
-		codecs = append(codecs, only(*rtx, nil))
-	}
-	return codecs
 }
 
 // assign gives waiting subscriptions the sections that the client receives on and that are free.
@@ -416,52 +368,6 @@ func (c *connection) bindDown(s *section, sub *Subscription) bool {
 	}
 	c.mu.Unlock()
 	return true
-}
-
-// matching finds the codec of a description that is the same as want.
-func matching(m *sdp.Media, want sdp.Codec) *sdp.Codec {
-	var near *sdp.Codec
-	for i := range m.Codecs {
-		c := &m.Codecs[i]
-		if !c.Is(want.Name) || c.Clock != want.Clock {
-			continue
-		}
-		if c.Is("VP9") && profile(c.Format) != profile(want.Format) || c.Is("AV1") && profile(c.Format) != profile(want.Format) {
-			continue
-		}
-		if !c.Is("H264") || h264Profile(c.Format) == h264Profile(want.Format) {
-			return c
-		}
-		if near == nil && strings.Contains(c.Format, "packetization-mode=1") == strings.Contains(want.Format, "packetization-mode=1") {
-			near = c
-		}
-	}
-	return near
-}
-
-// profile is that of VP9 or AV1, 0 where none is given.
-func profile(format string) string {
-	for f := range strings.SplitSeq(format, ";") {
-		if k, v, _ := strings.Cut(strings.TrimSpace(f), "="); k == "profile-id" || k == "profile" {
-			return v
-		}
-	}
-	return "0"
-}
-
-// h264Profile is what must agree between two ends: the profile and the packetisation mode (RFC 6184 section 8.2.2).
-func h264Profile(format string) string {
-	profile, mode := "42e0", "0"
-	for f := range strings.SplitSeq(format, ";") {
-		k, v, _ := strings.Cut(strings.TrimSpace(f), "=")
-		switch {
-		case k == "profile-level-id" && len(v) == 6:
-			profile = strings.ToLower(v[:4])
-		case k == "packetization-mode":
-			mode = v
-		}
-	}
-	return profile + "/" + mode
 }
 
 func (c *connection) newSSRC() uint32 {
@@ -544,195 +450,11 @@ func (c *connection) remove(sub *Subscription) {
 	}
 }
 
-// ask asks a client that makes the offers itself for one, if something waits for it.
-func (c *connection) ask() {
-	if !c.begun || c.asked || c.p.state == Disconnected {
-		return
-	}
-	need := map[string]int{}
-	retiring := false
-	for _, sub := range c.waiting() {
-		need[sub.track.kind()]++
-	}
-	waiting := len(need) > 0
-	for _, s := range c.sections {
-		retiring = retiring || s.retiring
-		if s.up == nil && s.down == nil && s.media.Receives() && !s.media.Sends() {
-			need[s.kind]--
-		}
-	}
-	if !waiting && !retiring {
-		return
-	}
-	c.asked = true
-	c.p.observer.Tell(Sections{Audio: max(0, need["audio"]), Video: max(0, need["video"])})
-}
-
 // payloads are the payload types of our own offers.
 var payloads = map[string][]uint8{"opus": {111}, "PCMU": {0}, "PCMA": {8}, "VP8": {96}, "VP9": {98, 100}, "H264": {102, 104, 106, 108}, "AV1": {45}}
 
-// payload gives codec a payload type of our offers; nil if there is none left.
-func (c *connection) payload(codec sdp.Codec) *sdp.Codec {
-	for i := range c.types {
-		// Decoders of sound need to know nothing of its parameters, and there is one type for all publishers.
-		if t := &c.types[i]; t.Is(codec.Name) && (t.Format == codec.Format || len(payloads[t.Name]) == 1) {
-			return t
-		}
-	}
-	for name, types := range payloads {
-		if !codec.Is(name) {
-			continue
-		}
-		for _, t := range types {
-			if !slices.ContainsFunc(c.types, func(o sdp.Codec) bool { return o.Type == t }) {
-				codec.Type = t
-				c.types = append(c.types, codec)
-				return &c.types[len(c.types)-1]
-			}
-		}
-	}
-	return nil
-}
-
-// offer makes an offer with everything that is subscribed to, or notes that one is due.
-func (c *connection) offer() {
-	if !c.begun || c.p.state == Disconnected {
-		return
-	}
-	if c.outstanding != 0 {
-		c.dirty = true
-		return
-	}
-	c.dirty = false
-	if len(c.sections) == 0 {
-		c.sections = append(c.sections, &section{mid: "0", kind: "application"})
-	}
-	for _, sub := range c.waiting() {
-		c.place(sub)
-	}
-	user, password := c.session.Credentials()
-	t := c.p.room.engine.cfg.Transport
-	// Passive and not actpass, although we offer: we are always the DTLS server, and some clients would rather be it themselves when
-	// the other end is a lite one.
-	d := &sdp.Description{User: user, Password: password, Fingerprint: t.Fingerprint(), Setup: "passive", Lite: true, MixedExtmap: true}
-	tracks := map[string]string{}
-	for _, s := range c.sections {
-		m := sdp.Media{Kind: s.kind, MID: s.mid, Direction: sdp.Inactive, SCTPPort: 5000, MaxMessage: transport.MaxMessage}
-		if s.kind != "application" {
-			m.Codecs = s.media.Codecs
-			if s.kind == "video" {
-				m.Extmap = offered
-			}
-		}
-		if s.down != nil {
-			m.Direction = sdp.SendOnly
-			c.describe(&m, s)
-			tracks[s.mid] = s.down.track.info.SID
-		}
-		d.Media = append(d.Media, m)
-	}
-	c.offerID++
-	c.outstanding = c.offerID
-	c.version++
-	c.p.observer.Tell(Offer{Description{SDP: d.Write(c.number, c.version, candidates(t)), ID: c.offerID, Tracks: tracks}})
-}
-
 // offered are the header extensions of our own offers.
 var offered = []sdp.Extension{{ID: 3, URI: uriTransport}, {ID: 4, URI: uriDependency}}
-
-// place gives a subscription a section of our offer.
-func (c *connection) place(sub *Subscription) {
-	ours := c.payload(sub.track.codec)
-	if ours == nil {
-		c.p.refuse(sub)
-		return
-	}
-	codecs := []sdp.Codec{only(*ours, nil)}
-	if ours.Is("opus") {
-		codecs[0].Feedback = []string{"nack"}
-	}
-	if sub.track.info.Video {
-		codecs[0].Feedback = feedbackOut
-		codecs = append(codecs, repeats(ours))
-		if other, ok := sub.track.other(); ok {
-			if second := c.payload(other); second != nil {
-				codec := only(*second, nil)
-				codec.Feedback = feedbackOut
-				codecs = append(codecs, codec, repeats(second))
-			}
-		}
-	} else {
-		codecs[0].Feedback, codecs[0].Format = []string{"nack"}, sub.track.stereo(codecs[0].Format)
-		if sub.track.mayBeRedundant() {
-			codecs = slices.Insert(codecs, 0, redundantOffer(ours))
-		}
-	}
-	for _, s := range c.sections {
-		if s.kind == sub.track.kind() && s.down == nil && !s.retiring {
-			s.media = sdp.Media{Codecs: codecs}
-			c.put(s, sub)
-			return
-		}
-	}
-	s := &section{mid: fmt.Sprint(len(c.sections)), kind: sub.track.kind(), media: sdp.Media{Codecs: codecs}}
-	c.sections = append(c.sections, s)
-	c.put(s, sub)
-}
-
-// repeats is the codec of our offers under which packets of codec are sent again (RFC 4588).
-func repeats(codec *sdp.Codec) sdp.Codec {
-	return sdp.Codec{Type: codec.Type + 1, Name: "rtx", Clock: codec.Clock, Format: fmt.Sprintf("apt=%d", codec.Type)}
-}
-
-// put takes the numbers under which sub will be sent; it is bound when the client has agreed.
-func (c *connection) put(s *section, sub *Subscription) {
-	n := forward.Streams{SSRC: c.newSSRC()}
-	if sub.track.info.Video {
-		n.RTXSSRC = c.newSSRC()
-	}
-	s.down, s.streams, sub.section = sub, n, s
-}
-
-// answered takes the answer to our offer.
-func (c *connection) answered(d *sdp.Description, id uint32) error {
-	if c.outstanding == 0 || (id != 0 && id != c.outstanding) {
-		return nil // late: a newer one is on its way
-	}
-	if len(d.Media) > len(c.sections) {
-		return fmt.Errorf("%w: more sections than were offered", ErrSDP)
-	}
-	before := make([]sdp.Media, len(c.sections))
-	for i, s := range c.sections {
-		before[i] = s.media
-	}
-	if err := c.take(d); err != nil {
-		return err
-	}
-	c.outstanding = 0
-	data := false
-	var refused []*Subscription
-	for i, s := range c.sections {
-		s.retiring = false
-		data = data || s.kind == "application" && !s.media.Rejected
-		if s.down != nil && (!s.media.Receives() || !c.bindDown(s, s.down)) {
-			refused = append(refused, s.down)
-		}
-		s.agreed = types(s.media.Codecs)
-		s.media.Codecs = before[i].Codecs // what we offer stays what it was
-	}
-	c.session.Peer(d.User, d.Password)
-	c.session.Start(d.Fingerprint, data, transport.Reliable, transport.Lossy)
-	c.startLegs()
-	for _, sub := range refused {
-		if c.p.fallBack(sub); sub.section != nil {
-			c.remove(sub)
-		}
-	}
-	if c.dirty {
-		c.offer()
-	}
-	return nil
-}
 
 // Restart makes an offer with new ICE credentials, after the client's network changed. It does nothing with one connection: there
 // the client restarts ICE.

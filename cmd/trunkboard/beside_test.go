@@ -18,10 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gorilla/websocket"
-	"google.golang.org/protobuf/proto"
 
-	"github.com/trunkboard/trunkboard/sfu/livekit/wire"
 	"github.com/trunkboard/trunkboard/signalling/matrixrtc"
 )
 
@@ -108,13 +105,7 @@ func TestUsersOfOtherServersComeToTheSFUBesideAHomeserver(t *testing.T) {
 		if ws == nil {
 			t.Fatalf("the SFU answers %d", status)
 		}
-		leave, err := proto.Marshal(&wire.SignalRequest{Message: &wire.SignalRequest_Leave{Leave: &wire.LeaveRequest{Reason: wire.DisconnectReason_CLIENT_INITIATED}}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := ws.WriteMessage(websocket.BinaryMessage, leave); err != nil {
-			t.Fatal(err)
-		}
+		leaves(t, ws)
 		since := ""
 		for deadline := time.Now().Add(60 * time.Second); ; {
 			if got := bob.must("GET", state, nil); got["application"] == nil {

@@ -312,13 +312,7 @@ func TestADelegatedLeaveIsSentWhenTheSFULosesItsMember(t *testing.T) {
 	if m := alice.must("GET", state, nil); m["application"] != "m.call" {
 		t.Fatalf("the membership is %v", m)
 	}
-	leave, err := proto.Marshal(&wire.SignalRequest{Message: &wire.SignalRequest_Leave{Leave: &wire.LeaveRequest{Reason: wire.DisconnectReason_CLIENT_INITIATED}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := ws.WriteMessage(websocket.BinaryMessage, leave); err != nil {
-		t.Fatal(err)
-	}
+	leaves(t, ws)
 	since := ""
 	for deadline := time.Now().Add(30 * time.Second); ; {
 		m := alice.must("GET", "/_matrix/client/v3/sync?timeout=5000"+since, nil)
@@ -379,5 +373,17 @@ func TestTheSFUStandsBesideAHomeserverThatRunsElsewhere(t *testing.T) {
 	}
 	if _, err := New(testConfig(t), testLog(t), "focus"); err == nil {
 		t.Error("a token service without an SFU or a homeserver starts")
+	}
+}
+
+// leaves says goodbye to the SFU.
+func leaves(t *testing.T, ws *websocket.Conn) {
+	t.Helper()
+	leave, err := proto.Marshal(&wire.SignalRequest{Message: &wire.SignalRequest_Leave{Leave: &wire.LeaveRequest{Reason: wire.DisconnectReason_CLIENT_INITIATED}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ws.WriteMessage(websocket.BinaryMessage, leave); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -3,7 +3,6 @@
 package forward
 
 import (
-	"encoding/binary"
 	"sync"
 	"time"
 
@@ -84,17 +83,6 @@ type sent struct {
 	again     time.Duration // last time it was sent again
 	tries     uint8         // how often it was
 }
-
-// What a subscriber may ask to be sent again: a packet not more often than it could have learnt that it is still missing, after the first few
-// times each time after twice the time, and in all not more than has been sent, so that requests for the same packets over and over do not
-// multiply the traffic. Browsers ask ten times, as often as a round trip allows, and not more often than every 20 ms.
-const (
-	againSpacing = 10 * time.Millisecond
-	againSteady  = 4  // times that need not be further apart
-	againTries   = 10 // the last one 1.3 s after the first
-	allowanceMax = 200
-	allowanceMin = 64 // to begin with
-)
 
 // LegStats counts what a leg has sent.
 type LegStats struct {
@@ -498,169 +486,6 @@ func (g *Leg) change(layer int, p *Packet, now time.Duration) {
 	g.tl0 = g.lastTL0 + 1 - p.VP8.TL0
 }
 
-// translate gives the timestamp of layer from that means the same moment as at of layer to; both need a sender report.
-func (s *Source) translate(from, to int, at uint32) (uint32, bool) {
-	if from < 0 || from == to {
-		return 0, false
-	}
-	f, t := s.layers[from].report.Load(), s.layers[to].report.Load()
-	if f == nil || t == nil {
-		return 0, false
-	}
-	apart := int64(t.NTP-f.NTP) >> 16 // seconds in 48.16 fixed point
-	return f.RTP + uint32(apart*int64(s.cfg.ClockRate)>>16) + (at - t.RTP), true
-}
-
-// Resend answers a NACK: the packets with those sequence numbers are made again and sent, under the RTX stream if there is one.
-func (g *Leg) Resend(sequences []uint16, out Out) {
-	n, last, ok := g.resendable()
-	if !ok {
-		return
-	}
-	now := g.source.cfg.Now()
-	for _, sn := range sequences {
-		g.resend(last-uint64(uint16(last)-sn), n, now, out)
-	}
-}
-
-// Missed takes what transport-wide feedback tells: the packet sn, or with repair its repetition, which was sent then, did not arrive. A
-// subscriber may have stopped asking for it, since it asks ten times only, also for what comes late from the publisher and gets lost here: it is
-// sent again, unless a newer repetition is on its way. When that has failed often enough, there has to be a key frame.
-func (g *Leg) Missed(sn uint16, repair bool, then time.Duration, out Out) {
-	n, last, ok := g.resendable()
-	if !ok {
-		return
-	}
-	count := last - uint64(uint16(last)-sn)
-	g.mu.Lock()
-	e := &g.sent[count&uint64(len(g.sent)-1)]
-	// A repetition without a request was only meant to load the path: see Pad.
-	current := e.count == count && count >= g.fresh && repair == (e.tries > 0) && (!repair || then >= e.again && then-e.again < missedWithin)
-	failed := current && e.tries >= againTries
-	g.mu.Unlock()
-	switch {
-	case failed:
-		g.KeyFrame()
-	case current:
-		g.resend(count, n, g.source.cfg.Now(), out)
-	}
-}
-
-// missedWithin is how long a repair may have waited before it went.
-const missedWithin = 200 * time.Millisecond
-
-// resendable gives what resend needs; false if nothing is to be sent again now.
-func (g *Leg) resendable() (n Streams, last uint64, ok bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	// What is paused begins anew with a key frame.
-	return g.streams, g.lastCount, g.sent != nil && !g.still() && g.peer.Open()
-}
-
-// resend sends a packet again, if it may be.
-func (g *Leg) resend(count uint64, n Streams, now time.Duration, out Out) {
-	g.mu.Lock()
-	at := &g.sent[count&uint64(len(g.sent)-1)]
-	ok := at.count == count && count >= g.fresh && g.layer >= 0 && g.allowance > 0 && at.tries < againTries && (at.tries == 0 || now-at.again >= againSpacing<<max(0, int(at.tries)-againSteady))
-	e := *at
-	if ok {
-		at.again = now
-		at.tries++
-		g.allowance--
-	}
-	g.mu.Unlock()
-	if ok && g.again(e, n, out, true) == 0 {
-		g.mu.Lock()
-		if at := &g.sent[count&uint64(len(g.sent)-1)]; at.count == count && at.again == now { // as if it had not been asked for
-			at.again, at.tries = e.again, e.tries
-			g.allowance++
-		}
-		g.mu.Unlock()
-	}
-}
-
-// again sends what e remembers once more, to repair or as mere load. It gives the size, 0 if the packet is gone or there is no room for it.
-func (g *Leg) again(e sent, n Streams, out Out, repair bool) int {
-	l := &g.source.layers[e.layer]
-	var p Packet
-	b := out.Slot()
-	transport := uint8(0)
-	if n.Transport != 0 && n.RTXSSRC != 0 && g.peer.Numbered() {
-		transport = n.Transport
-	}
-	l.mu.Lock()
-	p.Raw = l.ring.Get(e.source)
-	if p.Raw == nil || !p.Header.Parse(p.Raw) || !p.Header.StripPadding(p.Raw) || !p.parse(&g.source.cfg) {
-		l.mu.Unlock()
-		return 0
-	}
-	at, number := packets.PutElements(b, transport, n.Dependency, p.passed(&g.source.cfg))
-	start := at
-	if n.RTXSSRC != 0 {
-		at += 2
-	}
-	p.Count = e.source
-	size, payloadType, ok := g.source.body(b[at:packets.MaxSize], &p, e.form, &n)
-	l.mu.Unlock()
-	if !ok {
-		return 0
-	}
-	size += at
-	if p.VP8.Size > 0 && e.form != empty {
-		p.VP8.Rewrite(b[at:], e.pictureID, e.tl0)
-	}
-	padded := e.form.padded(&p)
-	g.mu.Lock()
-	g.stats.Again++
-	roc := uint32(e.count>>16) - 1
-	if n.RTXSSRC != 0 {
-		g.rtxSequence++
-		roc = uint32(g.rtxSequence>>16) - 1
-		packets.PutHeader(b, e.marker, padded, n.RTXType, uint16(g.rtxSequence), e.timestamp, n.RTXSSRC)
-		binary.BigEndian.PutUint16(b[start:], uint16(e.count)) // the original number: RFC 4588 section 4
-	} else {
-		packets.PutHeader(b, e.marker, padded, payloadType, uint16(e.count), e.timestamp, n.SSRC)
-	}
-	if start > packets.HeaderSize {
-		b[0] |= 0x10
-	}
-	g.mu.Unlock()
-	if repair && transport != 0 && g.source.cfg.Video {
-		switch held, full := g.peer.Hold(b[:size], roc, number, true); {
-		case full:
-			g.mu.Lock()
-			g.stats.Again--
-			g.mu.Unlock()
-			return 0
-		case held:
-			return size
-		}
-	}
-	out.Send(g.peer, size, roc, number)
-	return size
-}
-
-// Pad sends about size bytes of what was sent already, on the RTX stream, where receivers know it for what it is: to find out whether
-// there is room for more. It gives how many bytes it sent; none without an RTX stream.
-func (g *Leg) Pad(size int, out Out) (done int) {
-	g.mu.Lock()
-	n, last := g.streams, g.lastCount
-	ok := !g.still() && g.sent != nil && n.RTXSSRC != 0 && g.peer.Open()
-	g.mu.Unlock()
-	if !ok {
-		return 0
-	}
-	for back := uint64(0); done < size && back < 64; back++ {
-		g.mu.Lock()
-		e := g.sent[(last-back)&uint64(len(g.sent)-1)]
-		g.mu.Unlock()
-		if e.count == last-back {
-			done += g.again(e, n, out, false)
-		}
-	}
-	return done
-}
-
 // KeyFrame asks for a key frame of the layer the leg should be on.
 func (g *Leg) KeyFrame() {
 	g.mu.Lock()
@@ -669,54 +494,4 @@ func (g *Leg) KeyFrame() {
 	if target >= 0 && !paused {
 		g.source.KeyFrame(target)
 	}
-}
-
-// SenderReport tells the subscriber how our timestamps relate to the publisher's clock; false until the publisher has told us.
-func (g *Leg) SenderReport() (packets.Report, bool) {
-	now := g.source.cfg.Now()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.layer < 0 || g.stats.Packets == 0 {
-		return packets.Report{}, false
-	}
-	r := g.source.layers[g.layer].report.Load()
-	if r == nil {
-		return packets.Report{}, false
-	}
-	since := now - r.at
-	return packets.Report{
-		SSRC: g.streams.SSRC,
-		NTP:  r.ntp(now),
-		RTP:  r.RTP + g.timestamp + uint32(since*time.Duration(g.source.cfg.ClockRate)/time.Second),
-		// Both wrap, as the fields do.
-		Packets: uint32(g.stats.Packets), Octets: uint32(g.stats.Octets),
-	}, true
-}
-
-// ntp is the publisher's time now.
-func (r *report) ntp(now time.Duration) uint64 {
-	since := now - r.at
-	return r.NTP + uint64(since/time.Second)<<32 + uint64(since%time.Second)<<32/uint64(time.Second)
-}
-
-// Times gives the jitter and the round trip that a report block about the leg tells; the round trip is 0 if it cannot be known.
-func (g *Leg) Times(r packets.Reception) (jitter, trip time.Duration) {
-	clock := g.source.cfg.ClockRate
-	jitter = min(time.Duration(r.Jitter)*time.Second/time.Duration(clock), 10*time.Second)
-	g.mu.Lock()
-	layer := g.layer
-	g.mu.Unlock()
-	if layer < 0 || r.LastSR == 0 {
-		return jitter, 0
-	}
-	sr := g.source.layers[layer].report.Load()
-	if sr == nil {
-		return jitter, 0
-	}
-	// RFC 3550 section 6.4.1: both are the middle 32 bits of an NTP time, in 1/65536 s.
-	d := int32(uint32(sr.ntp(g.source.cfg.Now())>>16) - r.LastSR - r.Delay)
-	if d <= 0 || d > 10<<16 {
-		return jitter, 0
-	}
-	return jitter, time.Duration(d) * time.Second >> 16
 }

@@ -234,7 +234,7 @@ func TestDrillLayersGoDownBeforePicturesStop(t *testing.T) {
 	lasts := 6 * time.Second
 	if os.Getenv("TRUNKBOARD_TEST_LONG") != "" {
 		lasts = 30 * time.Second
-		time.Sleep(10 * time.Second) // nobody listens to the path any more by then
+		time.Sleep(10 * time.Second) // the time itself is what is tested: nobody listens to the path any more by then
 	}
 	narrow(t, 110_000, false, 11_000)
 	for _, s := range screens {
@@ -246,7 +246,7 @@ func TestDrillLayersGoDownBeforePicturesStop(t *testing.T) {
 	}
 	t.Logf("both are smaller after %v", time.Since(begun).Round(10*time.Millisecond))
 	for time.Since(begun) < lasts {
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // that nothing happens, in each second, is what is tested
 		for i, s := range screens {
 			size, frames, gap := s.take()
 			t.Logf("%v: picture %d has size %d, %d frames, longest gap %v", time.Since(begun).Round(time.Second), i, size, frames, gap.Round(time.Millisecond))
