@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-
 	"github.com/trunkboard/trunkboard/signalling/matrixrtc"
 )
 

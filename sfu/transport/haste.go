@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// How often OnAwake's function is called at most: while all that is forwarded is sounds that arrive whole, and otherwise.
+// How often OnAwake's function is called at most: while all that is forwarded is sounds, and otherwise.
 const (
 	nudgeCalm     = 200 * time.Millisecond
 	nudgeRestless = 100 * time.Millisecond
@@ -16,7 +16,7 @@ const (
 // hasteFor is how long checks and reports are read at once after something happened that makes the next ones matter.
 const hasteFor = 3 * time.Second
 
-// haste says whether reports and checks may wait for other packets. They may while all that is forwarded is sounds that arrive whole, and
+// haste says whether reports and checks may wait for other packets. They may while all that is forwarded is sounds, and
 // nobody is on his way in or to another network: then neither a repair nor a picture nor a join waits for one of them.
 type haste struct {
 	calm  atomic.Bool
@@ -36,7 +36,7 @@ func (t *Transport) Hasten() {
 	}
 }
 
-// Calm says whether all that is forwarded is sounds that arrive whole.
+// Calm says whether all that is forwarded is sounds.
 func (t *Transport) Calm(calm bool) { t.haste.calm.Store(calm) }
 
 // OnAwake has f called when packets have been handled, at most five times a second if Calm, else ten times: what is due at about that rate
