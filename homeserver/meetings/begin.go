@@ -18,7 +18,7 @@ import (
 )
 
 // meeting finds the meeting that somebody comes to, or begins it. Errors: those of Join.
-func (s *Service) meeting(ctx context.Context, name string, who *somebody, e2ee bool) (storage.Meeting, error) {
+func (s *Service) meeting(ctx context.Context, name string, who *somebody, q meeting.Join) (storage.Meeting, error) {
 	if who.room != "" {
 		return s.inRoom(ctx, who)
 	}
@@ -42,7 +42,7 @@ func (s *Service) meeting(ctx context.Context, name string, who *somebody, e2ee 
 	if err := s.Limit(limitMeetings, key); err != nil {
 		return m, err
 	}
-	v, err, _ := s.creating.Do(name, func() (any, error) { return s.begin(context.WithoutCancel(ctx), name, e2ee) })
+	v, err, _ := s.creating.Do(name, func() (any, error) { return s.begin(context.WithoutCancel(ctx), name, q) })
 	if err != nil {
 		return m, err
 	}
@@ -75,8 +75,8 @@ func (s *Service) inRoom(ctx context.Context, who *somebody) (storage.Meeting, e
 	return m, err
 }
 
-// begin makes the room of a meeting.
-func (s *Service) begin(ctx context.Context, name string, e2ee bool) (storage.Meeting, error) {
+// begin makes the room of a meeting. That of a call says so itself, and has no alias: it is not looked for.
+func (s *Service) begin(ctx context.Context, name string, q meeting.Join) (storage.Meeting, error) {
 	if m, err := s.find(ctx, name); !errors.Is(err, storage.ErrNotFound) {
 		return m, err
 	}
@@ -85,13 +85,19 @@ func (s *Service) begin(ctx context.Context, name string, e2ee bool) (storage.Me
 		// Who comes to the next meeting under that name does not read what was said at the last.
 		{Type: "m.room.history_visibility", Content: json.RawMessage(`{"history_visibility":"joined"}`)},
 	}
-	if e2ee {
+	if q.E2EE {
 		initial = append(initial, rooms.InitialState{Type: "m.room.encryption", Content: json.RawMessage(`{"algorithm":"m.megolm.v1.aes-sha2"}`)})
 	}
 	o := rooms.Options{
 		Creator: s.self, Preset: "public_chat", Name: name, Alias: alias(name, s.Rooms.Server()), Initial: initial,
 		Member:        json.RawMessage(`{"displayname":"Meetings"}`),
 		PowerOverride: json.RawMessage(`{"events":{"m.room.name":50,"m.room.topic":50,"m.room.power_levels":50,"m.room.join_rules":50,"m.room.history_visibility":100,"m.room.canonical_alias":100,"m.room.tombstone":100,"m.room.server_acl":100,"m.room.encryption":100,"m.room.guest_access":50,"org.matrix.msc3401.call.member":0}}`),
+	}
+	if q.Call {
+		o.Alias, o.Create = "", json.RawMessage(`{"type":"`+meeting.CallRoom+`"}`)
+		if q.Subject != "" {
+			o.Name = q.Subject
+		}
 	}
 	id, err := s.Rooms.CreateRoom(ctx, o)
 	if e := signalling.AsError(err); err != nil && e.Code == "M_ROOM_IN_USE" { // somebody has taken the alias; the meeting does without
@@ -102,7 +108,7 @@ func (s *Service) begin(ctx context.Context, name string, e2ee bool) (storage.Me
 		return storage.Meeting{}, err
 	}
 	now := s.Clock.Now().UnixMilli()
-	m := storage.Meeting{RoomID: id, Name: name, E2EE: e2ee, CreatedTS: now, UsedTS: now}
+	m := storage.Meeting{RoomID: id, Name: name, E2EE: q.E2EE, CreatedTS: now, UsedTS: now}
 	err = s.Store.Write(ctx, func(tx *storage.Tx) error { return tx.InsertMeeting(m) })
 	if errors.Is(err, storage.ErrExists) { // another node was quicker: its room counts
 		return s.find(ctx, name)

@@ -414,6 +414,12 @@ func (s *Service) reset(ctx context.Context, roomID string) error {
 		}
 		return nil // somebody with an account keeps it as it is; a guest is not gone yet
 	}
+	if call, err := s.isCall(ctx, room); err != nil || call {
+		if err == nil {
+			err = s.over(ctx, m)
+		}
+		return err
+	}
 	v, err := s.view(ctx, room, m)
 	if err != nil {
 		return err
@@ -435,6 +441,20 @@ func (s *Service) reset(ctx context.Context, roomID string) error {
 		}
 	}
 	return s.setAccess(ctx, m, false, "")
+}
+
+// isCall says whether a room was made for a call, by us: anybody can say so of a room of his own.
+func (s *Service) isCall(ctx context.Context, room *rooms.Room) (bool, error) {
+	e, err := room.State(ctx, room.Head(), "m.room.create", "")
+	return err == nil && e != nil && e.Sender() == s.self && textOf(e.Content(), "type") == meeting.CallRoom, err
+}
+
+// over ends a call for good. Sessions stay until they are old, for the accounts of guests end with them.
+func (s *Service) over(ctx context.Context, m storage.Meeting) error {
+	if err := s.Store.Write(ctx, func(tx *storage.Tx) error { return tx.EndMeeting(m.RoomID) }); err != nil {
+		return err
+	}
+	return s.Rooms.SetMembership(ctx, m.RoomID, s.self, "", s.self, "leave", "", nil)
 }
 
 // forget removes meetings that only guests ever came to, and nobody for long.

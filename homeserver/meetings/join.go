@@ -55,7 +55,7 @@ func (s *Service) Join(ctx context.Context, typed string, q meeting.Join, c meet
 	if err != nil {
 		return meeting.Entry{}, err
 	}
-	m, err := s.meeting(ctx, name, who, q.E2EE)
+	m, err := s.meeting(ctx, name, who, q)
 	if err != nil {
 		return meeting.Entry{}, err
 	}
@@ -64,8 +64,8 @@ func (s *Service) Join(ctx context.Context, typed string, q meeting.Join, c meet
 
 // checkText bounds what a stranger says of himself.
 func checkText(q *meeting.Join) error {
-	q.DisplayName = strings.TrimSpace(q.DisplayName)
-	for _, t := range []string{q.DisplayName, q.AvatarURL, q.Password, q.JWT, q.RoomID, q.Session} {
+	q.DisplayName, q.Subject = strings.TrimSpace(q.DisplayName), strings.TrimSpace(q.Subject)
+	for _, t := range []string{q.DisplayName, q.AvatarURL, q.Password, q.JWT, q.RoomID, q.Subject, q.Session} {
 		if !utf8.ValidString(t) || strings.ContainsRune(t, 0) {
 			return signalling.BadJSON("texts must be UTF-8 without NUL")
 		}
@@ -75,6 +75,8 @@ func checkText(q *meeting.Join) error {
 		return signalling.InvalidParam("a display name may have %d bytes", maxDisplayName)
 	case len(q.AvatarURL) > maxAvatarURL || q.AvatarURL != "" && !goodAvatar(q.AvatarURL):
 		return signalling.InvalidParam("avatar_url must be an mxc: or https: URL of at most %d bytes", maxAvatarURL)
+	case len(q.Subject) > maxSubject:
+		return signalling.InvalidParam("a subject may have %d bytes", maxSubject)
 	case len(q.RoomID) > 255 || len(q.Session) > 255:
 		return signalling.InvalidParam("room_id and session may have 255 bytes")
 	}
@@ -191,6 +193,9 @@ func (s *Service) comeIn(ctx context.Context, m storage.Meeting, who *somebody, 
 	room, err := s.Rooms.Room(ctx, m.RoomID)
 	if err != nil {
 		return meeting.Entry{}, err
+	}
+	if !bound(m) && !room.Head().IsJoined(s.self) {
+		return meeting.Entry{}, signalling.NotFound("this call has just ended")
 	}
 	v, err := s.view(ctx, room, m)
 	if err != nil {

@@ -325,3 +325,127 @@ func TestAMeetingEndToEndEncryptedSaysSo(t *testing.T) {
 		}
 	})
 }
+
+func TestNothingIsLeftOfACallWhenAllAreGone(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		user := func(name string) meeting.Caller {
+			tokens, err := w.accounts.Create(w.ctx, accounts.NewUser{Localpart: name, Password: "a long password", Login: &accounts.Login{}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return meeting.Caller{Bearer: tokens.AccessToken}
+		}
+		comes := func(c meeting.Caller, q meeting.Join) meeting.Entry {
+			e, err := w.meetings.Join(w.ctx, "c", q, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return e
+		}
+		exists := func() bool {
+			info, err := w.meetings.Info(w.ctx, "c", meeting.Caller{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return info.Exists
+		}
+		anns, bens := user("ann"), user("ben")
+		ann := comes(anns, meeting.Join{Call: true, Subject: " The team ", E2EE: true})
+		annLeaves := w.talks(ann)
+		ben := comes(bens, meeting.Join{Call: true, Subject: "Something else"})
+		if !ann.Host || ben.Host || ben.Subject != "The team" || ben.RoomID != ann.RoomID || !ben.E2EE {
+			t.Errorf("%+v %+v", ann, ben)
+		}
+		guest := w.join("c", meeting.Join{DisplayName: "Gus"})
+		if _, _, err := w.rooms.ResolveAlias(w.ctx, "#meet_c:example.org"); signalling.AsError(err).Status != 404 {
+			t.Errorf("a call has an alias: %v", err)
+		}
+		benLeaves, guestLeaves := w.talks(ben), w.talks(guest)
+		// Who began it leaves its room too, though she has an account; it goes on without her.
+		annLeaves()
+		w.clock.Advance(2 * time.Minute)
+		w.meetings.Step(w.ctx)
+		if w.in(ann, ann.UserID) || !w.in(ann, ben.UserID) || !exists() {
+			t.Error("ann is in the room of the call, or ben is not, or it is over")
+		}
+		// A restart does not keep anybody in it either.
+		benLeaves()
+		w = open(t, w.store, w.clock)
+		if err := w.meetings.Restore(w.ctx); err != nil {
+			t.Fatal(err)
+		}
+		guestLeaves()
+		for range 2 {
+			w.clock.Advance(2 * time.Minute)
+			w.meetings.Step(w.ctx)
+		}
+		if w.in(ann, ben.UserID) || w.in(ann, "@_meetings:example.org") || exists() {
+			t.Error("the call is still there")
+		}
+		if rows, err := w.store.MeetingRecords(w.ctx, ann.RoomID, 10, 10); err != nil || len(rows) != 1 || rows[0].EndedTS == 0 || len(rows[0].Visits) != 3 {
+			t.Errorf("its record: %+v %v", rows, err)
+		}
+		// Its link begins another; the guest of the first is not forgotten before his account is ended.
+		if again := comes(anns, meeting.Join{Call: true, Session: ann.Session}); again.RoomID == ann.RoomID || !again.Host || again.Subject != "" {
+			t.Errorf("%+v", again)
+		}
+		w.clock.Advance(25 * time.Hour)
+		if err := w.meetings.Prune(w.ctx); err != nil {
+			t.Fatal(err)
+		}
+		if u, err := w.accounts.User(w.ctx, guest.UserID); err != nil || !u.Deactivated {
+			t.Errorf("%+v %v", u, err)
+		}
+	})
+}
+
+func TestAServerThatWasDownForADayTakesPeopleOutOfTheirCalls(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		tokens, err := w.accounts.Create(w.ctx, accounts.NewUser{Localpart: "ann", Password: "a long password", Login: &accounts.Login{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ann, err := w.meetings.Join(w.ctx, "c", meeting.Join{Call: true}, meeting.Caller{Bearer: tokens.AccessToken})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.talks(ann)
+		w.clock.Advance(25 * time.Hour)
+		w = open(t, w.store, w.clock)
+		if err := w.meetings.Restore(w.ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.meetings.Prune(w.ctx); err != nil {
+			t.Fatal(err)
+		}
+		if w.in(ann, ann.UserID) {
+			t.Error("ann is in it")
+		}
+		if info, err := w.meetings.Info(w.ctx, "c", meeting.Caller{}); err != nil || info.Exists {
+			t.Errorf("%+v %v", info, err)
+		}
+	})
+}
+
+func TestARoomThatCallsItselfACallKeepsItsMembers(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		tokens, err := w.accounts.Create(w.ctx, accounts.NewUser{Localpart: "ann", Password: "a long password", Login: &accounts.Login{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		room, err := w.rooms.CreateRoom(w.ctx, rooms.Options{Creator: tokens.UserID, Preset: "private_chat", Create: []byte(`{"type":"io.trunkboard.call"}`)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ann, err := w.meetings.Join(w.ctx, "x", meeting.Join{Call: true, RoomID: room}, meeting.Caller{Bearer: tokens.AccessToken})
+		if err != nil || ann.RoomID != room {
+			t.Fatalf("%+v %v", ann, err)
+		}
+		w.talks(ann)()
+		w.clock.Advance(3 * time.Minute)
+		w.meetings.Step(w.ctx)
+		if !w.in(ann, ann.UserID) {
+			t.Error("ann was taken out of her own room")
+		}
+	})
+}

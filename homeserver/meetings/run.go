@@ -199,10 +199,13 @@ func (s *Service) again(roomID string, leaving []*person) {
 	}
 }
 
-// leaves takes a guest out of the room of a meeting that he is not in any more. Users with an account stay.
+// leaves takes a guest out of the room of a meeting that he is not in any more. Users with an account stay, but not in that of a call.
 func (s *Service) leaves(ctx context.Context, p *person) error {
+	if s.users(p.RoomID)[p.UserID] {
+		return nil
+	}
 	guest, err := s.Accounts.IsGuest(ctx, p.UserID)
-	if err != nil || !guest || s.users(p.RoomID)[p.UserID] {
+	if err != nil {
 		return err
 	}
 	room, err := s.Rooms.Room(ctx, p.RoomID)
@@ -210,6 +213,9 @@ func (s *Service) leaves(ctx context.Context, p *person) error {
 		return nil
 	}
 	if err != nil {
+		return err
+	}
+	if call, err := s.isCall(ctx, room); err != nil || !guest && !call {
 		return err
 	}
 	if room.Head().IsJoined(p.UserID) {
@@ -290,6 +296,11 @@ func (s *Service) prune(ctx context.Context, now time.Time) error {
 			return err
 		}
 		for _, x := range list {
+			if x.Kind == storage.MeetingUser { // the server was down when he left a call
+				if err := s.leaves(ctx, &person{Member: member(x)}); err != nil {
+					return err
+				}
+			}
 			if x.Kind == storage.MeetingGuest {
 				guest, err := s.Accounts.IsGuest(ctx, x.UserID) // he may have made it an account of his own
 				if err != nil {

@@ -85,6 +85,11 @@ func (tx *Tx) DropMeeting(roomID string) error {
 	if _, err := tx.Exec(`DELETE FROM meeting_sessions WHERE room_id = $1`, roomID); err != nil {
 		return err
 	}
+	return tx.EndMeeting(roomID)
+}
+
+// EndMeeting forgets a meeting, but not who may have come back to it; records stay.
+func (tx *Tx) EndMeeting(roomID string) error {
 	_, err := tx.Exec(`DELETE FROM meetings WHERE room_id = $1`, roomID)
 	return err
 }

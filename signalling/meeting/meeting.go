@@ -14,6 +14,9 @@ import (
 // Slot is the slot of a Matrix room (MSC4143) in which its meeting takes place.
 const Slot = "meet"
 
+// CallRoom is the type of the Matrix room of a call (MSC1840): clients need not show it beside the room whose call it is.
+const CallRoom = "io.trunkboard.call"
+
 // ControlTopic is the topic of the server's own data messages; those of participants under that name mean nothing.
 const ControlTopic = "tb.control"
 
@@ -63,6 +66,8 @@ type Join struct {
 	OpenID      *OpenID `json:"openid"`
 	RoomID      string  `json:"room_id"`
 	E2EE        bool    `json:"e2ee"`
+	Call        bool    `json:"call"`    // what begins is the call of some room: nothing of it is left when all are gone
+	Subject     string  `json:"subject"` // of the call that begins
 	Session     string  `json:"session"`
 }
 
