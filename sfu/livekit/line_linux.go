@@ -17,10 +17,10 @@ import (
 
 // line is a TCP connection, read by one goroutine at a time and written by one at a time.
 type line struct {
-	*net.TCPConn
-	raw syscall.RawConn
-	in  transfer
-	out transfer
+	net.Conn // and no more than that: net.Buffers, in which gorilla writes long messages, would go round Write if it saw a TCPConn
+	raw      syscall.RawConn
+	in       transfer
+	out      transfer
 
 	// till is the deadline of writes, which the connection itself is told only when a write has to wait.
 	mu      sync.Mutex
@@ -47,7 +47,7 @@ func newLine(c net.Conn) net.Conn {
 		return c
 	}
 	_ = t.SetWriteDeadline(time.Time{})
-	l := &line{TCPConn: t, raw: raw}
+	l := &line{Conn: t, raw: raw}
 	l.in.do = func(fd uintptr) bool { return l.in.call(unix.SYS_RECVFROM, fd) }
 	l.out.do = func(fd uintptr) bool {
 		l.out.call(unix.SYS_SENDTO, fd)
@@ -116,7 +116,7 @@ func (l *line) Write(b []byte) (int, error) {
 	if err := l.patience(true); err != nil {
 		return done, err
 	}
-	n, err := l.TCPConn.Write(b[done:])
+	n, err := l.Conn.Write(b[done:])
 	return done + n, cmp.Or(err, l.patience(false))
 }
 
@@ -126,9 +126,9 @@ func (l *line) patience(waiting bool) error {
 	defer l.mu.Unlock()
 	l.waiting = waiting
 	if waiting {
-		return l.TCPConn.SetWriteDeadline(l.till)
+		return l.Conn.SetWriteDeadline(l.till)
 	}
-	return l.TCPConn.SetWriteDeadline(time.Time{})
+	return l.Conn.SetWriteDeadline(time.Time{})
 }
 
 func (l *line) failed(op string, err error) error {
@@ -141,12 +141,12 @@ func (l *line) SetWriteDeadline(t time.Time) error {
 	defer l.mu.Unlock()
 	l.till = t
 	if l.waiting {
-		return l.TCPConn.SetWriteDeadline(t)
+		return l.Conn.SetWriteDeadline(t)
 	}
 	return nil
 }
 
 // SetDeadline implements net.Conn.
 func (l *line) SetDeadline(t time.Time) error {
-	return cmp.Or(l.TCPConn.SetReadDeadline(t), l.SetWriteDeadline(t))
+	return cmp.Or(l.Conn.SetReadDeadline(t), l.SetWriteDeadline(t))
 }

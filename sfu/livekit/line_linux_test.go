@@ -3,13 +3,18 @@
 package livekit
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"testing"
 	"time"
+
+	"github.com/gorilla/websocket"
 )
 
 // ends gives the two ends of a connection: ours, which is a line, and the client's.
@@ -46,7 +51,7 @@ func TestALineCarriesMoreThanTheKernelTakesAtOnce(t *testing.T) {
 		if err == nil && n != len(sent) {
 			err = io.ErrShortWrite
 		}
-		failed <- errors.Join(err, ours.CloseWrite())
+		failed <- errors.Join(err, ours.Conn.(*net.TCPConn).CloseWrite())
 	}()
 	got, err := io.ReadAll(theirs)
 	if err != nil || !bytes.Equal(got, sent) {
@@ -117,6 +122,36 @@ func TestAWriteToAClientThatDoesNotReadEndsAtItsDeadline(t *testing.T) {
 	if n, err := ours.Write(much); n != len(much) || err != nil {
 		t.Errorf("once there is no deadline: %d bytes, %v", n, err)
 	}
+}
+
+func TestALongMessageToAClientThatDoesNotReadEndsAtItsDeadline(t *testing.T) {
+	ours, _ := ends(t)
+	const size = 64 << 20 // more than the kernel keeps, and than gorilla's buffer
+	ended := make(chan error, 1)
+	request := httptest.NewRequest(http.MethodGet, "/rtc", nil)
+	request.Header = http.Header{"Connection": {"upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"MDEyMzQ1Njc4OWFiY2RlZg=="}}
+	conn, err := (&websocket.Upgrader{ReadBufferSize: 4096, WriteBufferSize: 4096}).Upgrade(taken{ours}, request, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+		ended <- conn.WriteMessage(websocket.BinaryMessage, make([]byte, size))
+	}()
+	var late net.Error
+	if err := wait(t, ended, "the end of the message"); !errors.As(err, &late) || !late.Timeout() {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+// taken is a ResponseWriter whose connection is taken over.
+type taken struct{ net.Conn }
+
+func (taken) Header() http.Header { return http.Header{} }
+func (taken) WriteHeader(int)     {}
+
+func (c taken) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return c.Conn, bufio.NewReadWriter(bufio.NewReader(c.Conn), bufio.NewWriter(c.Conn)), nil
 }
 
 func TestALineThatIsClosedSaysSo(t *testing.T) {
