@@ -90,6 +90,7 @@ func (c *connection) offered(d *sdp.Description, id uint32, reply func(Descripti
 			}
 		}
 	}
+	begun = slices.DeleteFunc(begun, func(t *Track) bool { return t.section == nil }) // a second codec whose track has ended
 	if c == c.p.receiving {
 		c.assign()
 	}

@@ -4,15 +4,18 @@ package livekit
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 	"github.com/trunkboard/trunkboard/sfu"
 	"github.com/trunkboard/trunkboard/sfu/livekit/wire"
+	"google.golang.org/protobuf/proto"
 )
 
 // sends offers a track in one codec and sends packets on it, each of them a key frame, until the test ends or stop is called.
@@ -262,4 +265,64 @@ func TestASecondCodecIsForTracksThatSaidSoOnce(t *testing.T) {
 		bob.asksToAdd(sid, "other", "vp8")
 		refused(bob, wire.RequestResponse_NOT_FOUND)
 	}
+}
+
+// One offer that begins the second codec in a section before that of the first one, which ends in the same offer.
+func TestASecondCodecThatBeginsWhenItsTrackEndsEndsWithIt(t *testing.T) {
+	h := newHouse(t, nil)
+	bob, _ := enter(t, h, options{identity: "bob", room: "r"})
+	ws, _, err := dial(t, h, options{identity: "mallory", room: "r"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ws.Close() }()
+	until := func(what string, wanted func(*wire.SignalResponse) bool) *wire.SignalResponse {
+		t.Helper()
+		for {
+			m := readOne(t, ws)
+			if m.GetLeave() != nil {
+				t.Fatalf("%v instead of %s", m, what)
+			}
+			if wanted(m) {
+				return m
+			}
+		}
+	}
+	say := func(m *wire.SignalRequest) {
+		t.Helper()
+		b, err := proto.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ws.WriteMessage(websocket.BinaryMessage, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	offer := func(id uint32, sections ...string) {
+		t.Helper()
+		text := "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=ice-ufrag:aaaa\r\na=ice-pwd:bbbbbbbbbbbbbbbbbbbbbbbb\r\na=fingerprint:sha-256 AA\r\n"
+		for i, s := range sections {
+			text += fmt.Sprintf("m=video 9 UDP/TLS/RTP/SAVPF 96 98\r\na=mid:%d\r\na=rtpmap:96 VP8/90000\r\na=rtpmap:98 VP9/90000\r\na=%s\r\n", i, s)
+		}
+		say(&wire.SignalRequest{Message: &wire.SignalRequest_Offer{Offer: &wire.SessionDescription{Type: "offer", Sdp: text, Id: id}}})
+		until("an answer", func(m *wire.SignalResponse) bool { return m.GetAnswer().GetId() == id })
+	}
+	add := func(q *wire.AddTrackRequest) string {
+		t.Helper()
+		say(&wire.SignalRequest{Message: &wire.SignalRequest_AddTrack{AddTrack: q}})
+		return until("its track", func(m *wire.SignalResponse) bool { return m.GetTrackPublished().GetCid() == q.GetCid() }).GetTrackPublished().GetTrack().GetSid()
+	}
+	sid := add(&wire.AddTrackRequest{Cid: "camera", Type: wire.TrackType_VIDEO, SimulcastCodecs: []*wire.SimulcastCodec{{Codec: "vp9"}, {Codec: "vp8"}}})
+	offer(1, "recvonly", "sendonly\r\na=msid:s camera")
+	publishes := func(n int) {
+		t.Helper()
+		bob.until("mallory's tracks", func(m *wire.SignalResponse) bool {
+			l := m.GetUpdate().GetParticipants()
+			return len(l) == 1 && l[0].GetIdentity() == "mallory" && l[0].GetState() != wire.ParticipantInfo_DISCONNECTED && len(l[0].GetTracks()) == n
+		})
+	}
+	publishes(1)
+	add(&wire.AddTrackRequest{Cid: "other", Sid: sid, Type: wire.TrackType_VIDEO, SimulcastCodecs: []*wire.SimulcastCodec{{Codec: "vp8"}}})
+	offer(2, "sendonly\r\na=msid:s other", "inactive")
+	publishes(0)
 }
