@@ -14,6 +14,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -127,31 +128,64 @@ func TestUsersOfOtherServersComeToTheSFUBesideAHomeserver(t *testing.T) {
 		target, _ := url.Parse(home)
 		transport := &http.Transport{DisableKeepAlives: true}
 		proxy := &httputil.ReverseProxy{Transport: transport, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}
+		var mu sync.Mutex
 		in := map[string]string{alice.user: room, bob.user: room, eve.user: "!other:one.test"}
+		leave := func(user string) {
+			mu.Lock()
+			defer mu.Unlock()
+			in[user] = "!other:one.test"
+		}
 		synapse := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			user, ok := strings.CutPrefix(r.URL.Path, "/_synapse/admin/v1/users/")
-			switch user = strings.TrimSuffix(user, "/joined_rooms"); {
-			case !ok:
+			mu.Lock()
+			defer mu.Unlock()
+			parts := strings.Split(r.URL.Path, "/")
+			switch {
+			case parts[1] != "_synapse":
 				proxy.ServeHTTP(w, r)
 			case r.Header.Get("Authorization") != "Bearer administrator":
 				w.WriteHeader(403)
 				_, _ = io.WriteString(w, `{"errcode":"M_FORBIDDEN","error":"You are not a server admin"}`)
-			case in[user] == "":
-				w.WriteHeader(404)
-				_, _ = io.WriteString(w, `{"errcode":"M_NOT_FOUND","error":"User not found"}`)
-			default:
-				_ = json.NewEncoder(w).Encode(map[string]any{"joined_rooms": []string{"!first:one.test", in[user]}, "total": 2})
+			case parts[6] == "joined_rooms":
+				_ = json.NewEncoder(w).Encode(map[string]any{"joined_rooms": []string{"!first:one.test", in[parts[5]]}, "total": 2})
+			case parts[6] == "devices":
+				_ = json.NewEncoder(w).Encode(map[string]any{"devices": []any{map[string]string{"device_id": alice.device}}, "total": 1})
+			case parts[6] == "members":
+				members := []string{}
+				for user, room := range in {
+					if room == parts[5] {
+						members = append(members, user)
+					}
+				}
+				_ = json.NewEncoder(w).Encode(map[string]any{"members": members, "total": len(members)})
 			}
 		}))
 		defer synapse.Close()
 		there := n.beside("one.test", synapse.URL+",token administrator")
 		jwt := there.must("POST", "/sfu/get", oldBody(room, alice, alice.openID()))["jwt"].(string)
+		his := there.must("POST", "/sfu/get", oldBody(room, bob, bob.openID()))["jwt"].(string)
 		there.must("POST", "/get_token", newBody(room, bob))
 		there.refused("/sfu/get", oldBody(room, eve, eve.openID()), 403, "M_FORBIDDEN")
 		there.refused("/get_token", newBody(room, eve), 403, "M_FORBIDDEN")
-		delete(in, alice.user)
+		lost := oldBody(room, alice, alice.openID())
+		lost["device_id"] = "LOST"
+		there.refused("/sfu/get", lost, 403, "M_FORBIDDEN")
+		ws, status := there.as(bob).dial(his)
+		if ws == nil {
+			t.Fatalf("the SFU answers %d", status)
+		}
+		leave(alice.user)
 		if ws, status := there.as(alice).dial(jwt); ws != nil || status != 403 {
 			t.Errorf("who has left the room comes in with an old token: %d", status)
+		}
+		leave(bob.user)
+		_ = ws.SetReadDeadline(time.Now().Add(60 * time.Second))
+		for {
+			if _, _, err := ws.ReadMessage(); err != nil {
+				if wait, ok := err.(net.Error); ok && wait.Timeout() {
+					t.Error("who has left the room stays in the SFU")
+				}
+				break
+			}
 		}
 		n.beside("one.test", synapse.URL+",token wrong").refused("/sfu/get", oldBody(room, bob, bob.openID()), 502, "M_UNKNOWN")
 	})

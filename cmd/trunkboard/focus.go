@@ -104,7 +104,7 @@ func (a *App) openFocusBeside() error {
 	if err != nil || b.URL == "" || a.has("homeserver") {
 		return err
 	}
-	other := focus.Beside{ServerName: a.cfg.ServerName, URL: b.URL, Token: b.Token, Related: b.FullAccess, Client: &http.Client{}}
+	other := focus.Beside{ServerName: a.cfg.ServerName, URL: b.URL, Token: b.Token, Related: b.FullAccess, Client: focus.NewClient()}
 	var servers *federation.Client
 	if f := a.cfg.Federation; f.Enabled {
 		conf, err := federationConfig(f)
@@ -114,7 +114,11 @@ func (a *App) openFocusBeside() error {
 		servers = federation.NewUnsigned(a.cfg.ServerName, conf, a.dns, a.clock)
 		other.Elsewhere = rtc.Servers{Client: servers}
 	}
-	a.openFocus(focus.Config{Restricted: true, FullAccess: func(server string) bool { return b.Everybody || b.FullAccess[server] != "" }}, other, other, nil, nil)
+	conf := focus.Config{Restricted: true, FullAccess: func(server string) bool { return b.Everybody || b.FullAccess[server] != "" }}
+	if b.Token != "" {
+		conf.Watch = other
+	}
+	a.openFocus(conf, other, other, nil, nil)
 	a.running = append(a.running, component{name: "homeserver elsewhere", close: func() error {
 		other.Client.CloseIdleConnections()
 		if servers != nil {

@@ -8,6 +8,7 @@
 //	client ─ MSC4195 ─> the homeserver's API ─┴─> Grant: is it joined? ┘
 //	client ─ WebSocket with the token ─> SFU ─ Admit: is it joined still? ─ Came, Went ─> leaves, records of calls
 //	homeserver ─ UserLeft, LoggedOut ─> SFU: the media session ends
+//	Watch: a homeserver that does not tell that is asked every few seconds
 //
 // Nothing is kept of a token that was made: it carries whom it was made for, sealed by its signature, so that it can be judged again
 // when it is used, also after a restart and for as long as it is good.
@@ -100,6 +101,8 @@ type Config struct {
 	Life       time.Duration // of tokens; default one hour
 	// FullAccess says whose users are treated as ours, besides those of ServerName; may be nil.
 	FullAccess func(server string) bool
+	// Watch is looked at for whoever left a room or logged out; nil where the homeserver tells it (UserLeft, LoggedOut), or nobody does.
+	Watch Watch
 	// Restricted lets nobody else open a room of the SFU: where it is not known who is in a room of Matrix.
 	Restricted bool
 }
@@ -168,6 +171,10 @@ func (m Member) check() error {
 	if m.RoomID == "" || m.SlotID == "" || m.UserID == "" || m.Form == Plain && m.DeviceID == "" || m.Form != Plain && m.MemberID == "" {
 		return signalling.BadJSON("the room, the slot and the member must be named")
 	}
+	// "@a:b" with the device "443:X" would have the name in the SFU that "@a:b:443" has with "X".
+	if port, _, found := strings.Cut(m.DeviceID, ":"); m.Form == Plain && found && strings.Trim(port, "0123456789") == "" {
+		return signalling.InvalidParam("a device that begins like the port of a server cannot be told from one of that server")
+	}
 	return nil
 }
 
@@ -204,6 +211,7 @@ type holder struct {
 	Member
 	session string // of the SFU
 	revoked bool
+	seen    time.Time // when the device was last known to be logged in; of watcher, once the holder is in the SFU
 }
 
 // New makes the service.
@@ -221,6 +229,9 @@ func New(d Deps) *Service {
 
 // Run works until ctx ends, and waits for what it began.
 func (s *Service) Run(ctx context.Context) error {
+	if s.Watch != nil {
+		s.work.Go(func() { s.watch(ctx) })
+	}
 	err := s.Leaves.Run(ctx)
 	s.mu.Lock()
 	s.closed = true

@@ -17,7 +17,7 @@ func (s *Service) Admit(ctx context.Context, room, identity, held string) (open 
 	}
 	// Noted first, then asked: whoever leaves in between is found by UserLeft.
 	at := place{room, identity}
-	h := &holder{Member: m}
+	h := &holder{Member: m, seen: s.Clock.Now()}
 	s.mu.Lock()
 	s.holders.Remove(at) // unlists it
 	s.holders.Add(at, h)
