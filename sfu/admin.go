@@ -41,7 +41,7 @@ func (r *Room) note(what What, p *Participant, t *Track) {
 	if f == nil {
 		return
 	}
-	e := Entry{What: what, At: time.Now(), Room: r.info()}
+	e := Entry{What: what, At: r.engine.now(), Room: r.info()}
 	if p != nil {
 		if p.profile.Permissions.Hidden {
 			return
@@ -135,7 +135,7 @@ func (p *Participant) Silence(sid string) (TrackInfo, error) {
 		return TrackInfo{}, ErrNoTrack
 	}
 	if !t.info.Muted {
-		t.info.Muted, t.silenced = true, time.Now()
+		t.info.Muted, t.silenced = true, p.room.engine.now()
 		p.observer.Tell(Silenced{sid})
 		p.changed()
 	}
@@ -222,7 +222,7 @@ func (p *Participant) SetAudience(a Audience) {
 			continue
 		}
 		for _, t := range p.order {
-			if t.source == nil {
+			if !t.shown() {
 				continue
 			}
 			now := a.permits(o, t.info.SID)

@@ -90,7 +90,7 @@ func (p *Participant) PublishSecond(sid string, info TrackInfo) error {
 	if !asked {
 		b := t.info
 		b.CID, b.MIME, b.MID, b.Layers, b.Second = info.CID, t.info.Second, "", info.Layers, ""
-		t.backup = &Track{publisher: p, primary: t, info: b}
+		t.backup = &Track{publisher: p, primary: t, info: b, since: p.room.engine.now()}
 		t.info.Backup = &Backup{CID: info.CID, Detail: info.Detail}
 	}
 	told := t.info
@@ -123,7 +123,7 @@ func (p *Participant) dropBackup(b *Track) {
 			continue
 		}
 		if s.only {
-			s.awaits = time.Now() // nothing is to be put into the section that becomes free
+			s.awaits = p.room.engine.now() // nothing is to be put into the section that becomes free
 			o.receiving.remove(s)
 			s.become(t)
 			s.await()
@@ -149,7 +149,7 @@ func (s *Subscription) become(t *Track) {
 
 // await makes s wait until the second codec is published.
 func (s *Subscription) await() {
-	s.awaits = time.Now()
+	s.awaits = s.to.room.engine.now()
 	s.track.source.Remove(s.leg)
 }
 
@@ -194,7 +194,7 @@ func (c *connection) turn(sub *Subscription, to *Track) {
 		return
 	}
 	if codec := matching(&s.media, to.codec); codec == nil || !slices.Contains(s.agreed, codec.Type) {
-		sub.awaits = time.Now() // as in dropBackup
+		sub.awaits = c.p.room.engine.now() // as in dropBackup
 		c.remove(sub)
 		sub.become(to)
 		c.add(sub)
@@ -220,7 +220,8 @@ func (t *Track) settle() {
 	if t.source == nil {
 		return
 	}
-	now, r := time.Now(), t.publisher.room
+	r := t.publisher.room
+	now := r.engine.now()
 	var subs []*Subscription
 	needed := false
 	for _, o := range r.order {

@@ -37,10 +37,12 @@ type connection struct {
 	sections    []*section
 	types       []sdp.Codec // payload types of our offers
 	offerID     uint32
-	outstanding uint32 // offer that waits for its answer
-	dirty       bool   // something changed since
-	asked       bool   // the client was asked for an offer
+	outstanding uint32    // offer that waits for its answer
+	dirty       bool      // something changed since
+	asked       bool      // the client was asked for an offer
+	told        time.Time // when it was asked, or sent the outstanding offer
 	connected   bool
+	since       time.Time // connected
 	adaption    adaption
 
 	mu       sync.Mutex
@@ -117,7 +119,7 @@ func (c *connection) Connected() {
 	if c.p.state == Disconnected {
 		return
 	}
-	c.connected, c.adaption.begun = true, r.engine.cfg.Transport.Now()
+	c.connected, c.since, c.adaption.begun = true, r.engine.now(), r.engine.cfg.Transport.Now()
 	c.session.Pace(startRate)
 	if c == c.p.primary() && c.p.state != Active {
 		c.p.state = Active

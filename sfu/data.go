@@ -99,7 +99,7 @@ func (p *Participant) Broadcast(m Message) error {
 			return nil
 		}
 		p.ear.said = m.Number
-		r.recall.add(kept{m, p.sid, time.Now()})
+		r.recall.add(kept{m, p.sid, r.engine.now()})
 	}
 	var to []*Participant
 	for _, o := range r.order {
@@ -116,7 +116,7 @@ func (p *Participant) Broadcast(m Message) error {
 func (p *Participant) Heard(last map[string]uint32) {
 	p.room.mu.Lock()
 	defer p.room.mu.Unlock()
-	p.ear.told, p.ear.toldAt = last, time.Now()
+	p.ear.told, p.ear.toldAt = last, p.room.engine.now()
 }
 
 // Channel implements transport.Handler: who has a new reliable channel gets what it has missed, before anything else.
@@ -127,7 +127,7 @@ func (c *connection) Channel(label string, open bool) {
 	}
 	p.room.mu.Lock()
 	defer p.room.mu.Unlock()
-	now := time.Now()
+	now := p.room.engine.now()
 	switch {
 	case p.state == Disconnected || c != p.receiving:
 	case !open:

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/trunkboard/trunkboard/sfu/transport"
+	"github.com/trunkboard/trunkboard/signalling"
 )
 
 // Config of an Engine. The zero value of a field means its default.
@@ -26,9 +27,12 @@ type Config struct {
 	SilentFor       time.Duration // a participant whose connection is silent is removed after this; default 15 s
 	ReturnAfter     time.Duration // all take a picture's first codec again so long after nobody needs the second; default 10 s
 	SecondWithin    time.Duration // who waits for a second codec for longer is told that there is none; default 20 s
+	PublishWithin   time.Duration // an announced track that is not offered is forgotten after this, one that stays silent is not shown; default 30 s
+	AnswerWithin    time.Duration // a client that does not answer an offer is to join anew after this; default 30 s
 	Watcher         Watcher       // may be nil
 	// Journal hears what happens in rooms, for webhooks; may be nil. It is called with the room locked: it must not block nor call back.
 	Journal func(Entry)
+	Clock   signalling.Clock // of all of the above; default the machine's
 	Log     *slog.Logger
 }
 
@@ -88,6 +92,11 @@ func New(cfg Config) *Engine {
 	def(&cfg.SilentFor, 15*time.Second)
 	def(&cfg.ReturnAfter, 10*time.Second)
 	def(&cfg.SecondWithin, 20*time.Second)
+	def(&cfg.PublishWithin, 30*time.Second)
+	def(&cfg.AnswerWithin, 30*time.Second)
+	if cfg.Clock == nil {
+		cfg.Clock = signalling.SystemClock{}
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -131,7 +140,7 @@ func (e *Engine) Room(name string, create bool) (*Room, error) {
 		return nil, ErrFull
 	}
 	r := &Room{
-		engine: e, name: name, sid: newSID("RM_"), created: time.Now(), emptySince: time.Now(),
+		engine: e, name: name, sid: newSID("RM_"), created: e.now(), emptySince: e.now(),
 		members: map[string]*Participant{}, tracks: map[string]*Track{},
 	}
 	e.rooms[name] = r
@@ -165,6 +174,8 @@ func (e *Engine) Rooms() []*Room {
 	}
 	return out
 }
+
+func (e *Engine) now() time.Time { return e.cfg.Clock.Now() }
 
 // forget drops an empty room.
 func (e *Engine) forget(r *Room) {

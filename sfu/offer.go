@@ -13,7 +13,7 @@ import (
 
 // ask asks a client that makes the offers itself for one, if something waits for it.
 func (c *connection) ask() {
-	if !c.begun || c.asked || c.p.state == Disconnected {
+	if !c.begun || c.asked || c != c.p.receiving || c.p.state == Disconnected {
 		return
 	}
 	need := map[string]int{}
@@ -31,7 +31,7 @@ func (c *connection) ask() {
 	if !waiting && !retiring {
 		return
 	}
-	c.asked = true
+	c.asked, c.told = true, c.p.room.engine.now()
 	c.p.observer.Tell(Sections{Audio: max(0, need["audio"]), Video: max(0, need["video"])})
 }
 
@@ -96,7 +96,7 @@ func (c *connection) offer() {
 		d.Media = append(d.Media, m)
 	}
 	c.offerID++
-	c.outstanding = c.offerID
+	c.outstanding, c.told = c.offerID, c.p.room.engine.now()
 	c.version++
 	c.p.observer.Tell(Offer{Description{SDP: d.Write(c.number, c.version, candidates(t)), ID: c.offerID, Tracks: tracks}})
 }

@@ -5,6 +5,7 @@ package sfu
 import (
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/trunkboard/trunkboard/sfu/forward"
@@ -33,6 +34,7 @@ type Participant struct {
 	audience      *Audience   // nil for everybody
 	came          bool        // its connection was up once
 	ear           ear
+	spoke         atomic.Int64 // when the client was last heard over its signalling connection, Unix time in ns; not guarded
 }
 
 // open makes the connections.
@@ -85,7 +87,7 @@ func (p *Participant) info() Info {
 	}
 	i.Attributes = maps.Clone(p.profile.Attributes)
 	for _, t := range p.order {
-		if t.source != nil {
+		if t.shown() {
 			i.Tracks = append(i.Tracks, t.info)
 		}
 	}
@@ -109,6 +111,7 @@ func (p *Participant) Resume(o Observer, welcome func(self Info, others []Info, 
 	}
 	welcome(p.info(), p.room.others(p), p.room.info(), p.ear.said)
 	before, p.observer = p.observer, o
+	p.anew()
 	p.room.greet(p)
 	return before, nil
 }
@@ -147,7 +150,7 @@ func (p *Participant) leave(reason Reason) {
 	}
 	r.order = slices.DeleteFunc(r.order, func(o *Participant) bool { return o == p })
 	if len(r.order) == 0 {
-		r.emptySince = time.Now()
+		r.emptySince = r.engine.now()
 	}
 	p.version++
 	r.announce(p)
@@ -165,7 +168,7 @@ func (p *Participant) check() {
 	cfg := p.room.engine.cfg
 	switch {
 	case p.state != Active:
-		if time.Since(p.joined) > cfg.JoinWithin {
+		if p.room.engine.now().Sub(p.joined) > cfg.JoinWithin {
 			p.leave(TimedOut)
 		}
 	case p.primary().session.Silent() > cfg.SilentFor:
@@ -227,6 +230,7 @@ func (p *Participant) Publish(info TrackInfo) error {
 	}
 	for _, t := range p.order {
 		if t.info.CID == info.CID && t.source == nil {
+			t.since = p.room.engine.now()
 			p.observer.Tell(Published{t.info}) // asked twice
 			return nil
 		}
@@ -234,12 +238,12 @@ func (p *Participant) Publish(info TrackInfo) error {
 	info.SID = newSID("TR_")
 	held := !info.Muted && slices.Contains(p.profile.Permissions.Held, info.Source)
 	info.Muted = info.Muted || held
-	t := &Track{publisher: p, info: info}
+	t := &Track{publisher: p, info: info, since: p.room.engine.now()}
 	p.tracks[info.SID] = t
 	p.order = append(p.order, t)
 	p.observer.Tell(Published{t.info})
 	if held {
-		t.silenced = time.Now()
+		t.silenced = t.since
 		p.observer.Tell(Silenced{info.SID})
 	}
 	p.publishing.match(t)
@@ -269,14 +273,7 @@ func (p *Participant) drop(t *Track) {
 		p.dropBackup(t)
 		return
 	}
-	for _, o := range p.room.order {
-		o.unsubscribe(t)
-	}
-	if p.room.tracks[t.info.SID] != nil {
-		p.room.engine.gone.keep(func(sum *Totals) { sum.source(t) })
-		p.room.note(TrackUnpublished, p, t)
-	}
-	delete(p.room.tracks, t.info.SID)
+	p.hide(t)
 	delete(p.tracks, t.info.SID)
 	p.order = slices.DeleteFunc(p.order, func(o *Track) bool { return o == t })
 	if t.section != nil {
@@ -286,6 +283,18 @@ func (p *Participant) drop(t *Track) {
 	if t.backup != nil {
 		p.dropBackup(t.backup)
 	}
+}
+
+// hide takes a track of p from everybody else.
+func (p *Participant) hide(t *Track) {
+	for _, o := range p.room.order {
+		o.unsubscribe(t)
+	}
+	if p.room.tracks[t.info.SID] != nil {
+		p.room.engine.gone.keep(func(sum *Totals) { sum.source(t) })
+		p.room.note(TrackUnpublished, p, t)
+	}
+	delete(p.room.tracks, t.info.SID)
 }
 
 // Mute notes that a track of the participant is silent, or no longer.
@@ -300,11 +309,11 @@ func (p *Participant) Mute(sid string, muted bool) error {
 		return nil
 	}
 	if !muted && slices.Contains(p.profile.Permissions.Held, t.info.Source) {
-		t.silenced = time.Now()
+		t.silenced = p.room.engine.now()
 		p.observer.Tell(Silenced{sid})
 		return ErrForbidden
 	}
-	t.info.Muted, t.silenced = muted, time.Time{}
+	t.info.Muted, t.silenced, t.since = muted, time.Time{}, p.room.engine.now()
 	p.changed()
 	return nil
 }

@@ -88,7 +88,7 @@ type Options struct {
 // room locked.
 func (r *Room) Join(profile Profile, o Options, observer Observer, welcome func(p *Participant, self Info, others []Info, room RoomInfo)) (*Participant, error) {
 	p := &Participant{
-		room: r, sid: newSID("PA_"), profile: profile, options: o, observer: observer, joined: time.Now(), version: 1, state: Joined,
+		room: r, sid: newSID("PA_"), profile: profile, options: o, observer: observer, joined: r.engine.now(), version: 1, state: Joined,
 		tracks: map[string]*Track{}, subscriptions: map[string]*Subscription{},
 	}
 	if err := p.open(); err != nil {
@@ -113,7 +113,7 @@ func (r *Room) Join(profile Profile, o Options, observer Observer, welcome func(
 		old.leave(Duplicate)
 	}
 	r.members[profile.Identity] = p
-	p.ear.since = time.Now()
+	p.ear.since = p.joined
 	r.order = append(r.order, p)
 	r.visited = true
 	if w := r.engine.cfg.Watcher; w != nil {
@@ -201,7 +201,7 @@ func (r *Room) tick(due agenda, out *transport.Batch) time.Duration {
 		if r.visited {
 			limit = i.DepartedFor
 		}
-		if time.Since(r.emptySince) > limit {
+		if r.engine.now().Sub(r.emptySince) > limit {
 			r.closed = true
 			r.engine.forget(r)
 			r.note(RoomFinished, nil, nil)
@@ -240,10 +240,11 @@ func (r *Room) tick(due agenda, out *transport.Batch) time.Duration {
 		r.hear()
 	}
 	if due.report {
-		r.recall.prune(time.Now())
+		r.recall.prune(r.engine.now())
 		for _, p := range slices.Clone(r.order) {
 			p.report(out)
 			p.check()
+			p.expire()
 		}
 	}
 	if len(r.tracks) == 0 {
@@ -270,7 +271,7 @@ func (r *Room) hear() {
 			switch level, speaking := t.meter.Look(); {
 			case !speaking:
 			case t.info.Muted:
-				if !t.silenced.IsZero() && time.Since(t.silenced) > defiance {
+				if !t.silenced.IsZero() && r.engine.now().Sub(t.silenced) > defiance {
 					defiant = append(defiant, t)
 				}
 			case level > best.Level:

@@ -26,6 +26,11 @@ type Track struct {
 	wanted demand
 	heard  bool // somebody received it
 
+	// See deadlines.go.
+	since     time.Time // its publisher's time for what comes next counts from then at the earliest
+	flowed    bool      // something came
+	withdrawn bool      // not shown to anybody, because nothing came
+
 	// Of second codecs: see backup.go.
 	primary      *Track // nil for a track that was announced
 	backup       *Track
@@ -37,6 +42,7 @@ type Track struct {
 // demand is what a publisher was told to send.
 type demand struct {
 	told    int       // the highest layer
+	raised  time.Time // since when anything is wanted, the zero time if from the start
 	lowered time.Time // since when less is wanted
 }
 
@@ -51,6 +57,9 @@ func (d *demand) due(wanted int, now time.Time) bool {
 		return false
 	case wanted < d.told && now.Sub(d.lowered) < dynacastPause:
 		return false
+	}
+	if d.told < 0 {
+		d.raised = now
 	}
 	d.told, d.lowered = wanted, time.Time{}
 	return true
@@ -90,6 +99,7 @@ func (t *Track) start(c sdp.Codec) {
 		}
 	}
 	t.wanted.told, t.secondWanted.told = forward.MaxLayers-1, -1
+	t.since = engine.now()
 	publisher := t.publisher.publishing
 	s := t.section
 	holes := &holes{session: publisher.session, ssrc: publisher.ssrc, section: s}
@@ -115,7 +125,7 @@ func (t *Track) dynacast() {
 	case t.source == nil || !t.info.Video:
 	case t.info.Second != "":
 		t.settle()
-	case t.wanted.due(t.source.Wanted(), time.Now()):
+	case t.wanted.due(t.source.Wanted(), t.publisher.room.engine.now()):
 		t.publisher.observer.Tell(Wanted{t.info.SID, []WantedCodec{{t.info.MIME, t.wanted.told}}})
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,6 +84,7 @@ type client struct {
 	offer    func(sdp string) string
 	reliable *webrtc.DataChannel   // of a single connection
 	said     chan *wire.DataPacket // what came on it
+	stubborn atomic.Bool           // does not answer offers
 }
 
 const audioLevel = "urn:ietf:params:rtp-hdrext:ssrc-audio-level" // RFC 6464
@@ -343,6 +345,8 @@ func (c *client) listen() {
 				c.t.Errorf("answer: %v\n%s", err, m.GetAnswer().GetSdp())
 			}
 			c.answered <- m.GetAnswer().GetId()
+		case m.GetOffer() != nil && c.stubborn.Load():
+			c.heard <- m
 		case m.GetOffer() != nil:
 			c.remember(m.GetOffer())
 			if err := c.sub.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: m.GetOffer().GetSdp()}); err != nil {

@@ -202,6 +202,7 @@ func (s *session) next(limit *rate.Limiter) bool {
 		return false
 	}
 	s.heard.Store(now.UnixNano())
+	s.p.Spoke()
 	b := buffer.Bytes()
 	m := &wire.SignalRequest{}
 	switch kind {
