@@ -59,7 +59,8 @@ func TestElementCallMeetsOnTheSFUBesideASynapse(t *testing.T) {
 	}
 	const address, besideAddress = "127.77.0.15", "127.77.0.16"
 	at := fmt.Sprintf("%s:%d", besideAddress, binary.FreePort(t, besideAddress))
-	synapse := newSynapse(t, newAuthority(t), address, fmt.Sprintf(`
+	ca := newAuthority(t)
+	synapse := newSynapse(t, ca, address, fmt.Sprintf(`
 enable_registration: true
 enable_registration_without_verification: true
 max_event_delay_duration: 24h
@@ -67,12 +68,7 @@ experimental_features: {msc4143_enabled: true, msc4222_enabled: true, msc3266_en
 matrix_rtc: {transports: [{type: livekit, livekit_service_url: "http://%s/livekit/jwt"}]}
 rc_delayed_event_mgmt: {per_second: 1000, burst_count: 1000}
 `, at))
-	dir := t.TempDir()
-	beside := &server{kind: "sfu,focus", name: synapse.name, ready: "http://" + at + "/healthz", log: filepath.Join(dir, "server.log")}
-	beside.run = trunkboard(t, "sfu,focus", append(relaySettings(besideAddress),
-		"server_name="+synapse.name, "sfu.homeserver="+synapse.base, "public_url=http://"+at, "data_dir="+filepath.Join(dir, "data"),
-		"listen.client="+at, "listen.https=", "listen.federation=", "listen.metrics=", "sfu.listen_udp="+besideAddress+":0", "sfu.listen_tcp="))
-	beside.start(t)
+	newBeside(t, ca, synapse, at, "token "+synapse.newAccount(t, "admin", true).token)
 	browsersBetween(t, script, withWebClient(t, synapse, filepath.Join(data, "element-call")), at)
 }
 

@@ -34,6 +34,7 @@ type server struct {
 	kind, name, base string
 	ready            string // URL that answers 200 once the server works; "": /versions of the client API
 	cmd              *exec.Cmd
+	gone             chan struct{} // the process has ended
 	run              func() *exec.Cmd
 	log              string
 }
@@ -270,9 +271,13 @@ func (s *server) start(t *testing.T) {
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	died := make(chan error, 1)
+	died, gone := make(chan error, 1), make(chan struct{})
 	cmd := s.cmd
-	go func() { died <- cmd.Wait() }()
+	s.gone = gone
+	go func() {
+		died <- cmd.Wait()
+		close(gone)
+	}()
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		if t.Failed() {
@@ -318,6 +323,30 @@ func (s *server) printLog(t *testing.T) {
 	}
 	text, _ := io.ReadAll(f)
 	t.Logf("end of the log of %s:\n%s", s.kind, text)
+}
+
+// stop kills the server; start starts it again.
+func (s *server) stop(t *testing.T) {
+	t.Helper()
+	_ = s.cmd.Process.Kill()
+	select {
+	case <-s.gone:
+	case <-time.After(time.Minute):
+		t.Fatalf("%s does not end", s.kind)
+	}
+}
+
+// awaitLog waits for a line in the server's log.
+func (s *server) awaitLog(t *testing.T, line string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		if text, err := os.ReadFile(s.log); err == nil && strings.Contains(string(text), line) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s does not log %q", s.kind, line)
+		}
+	}
 }
 
 // freeze stops the server as if its machine hung; thaw lets it go on.

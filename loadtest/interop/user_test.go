@@ -35,6 +35,11 @@ type object = map[string]any
 // newUser makes an account.
 func (s *server) newUser(t *testing.T, name string) *user {
 	t.Helper()
+	return s.newAccount(t, name, false)
+}
+
+func (s *server) newAccount(t *testing.T, name string, admin bool) *user {
+	t.Helper()
 	u := &user{t: t, s: s}
 	var nonce struct{ Nonce string }
 	u.must("GET", "/_synapse/admin/v1/register", nil, &nonce)
@@ -45,7 +50,7 @@ func (s *server) newUser(t *testing.T, name string) *user {
 		DeviceID    string `json:"device_id"`
 	}
 	u.must("POST", "/_synapse/admin/v1/register", object{
-		"nonce": nonce.Nonce, "username": name, "password": "a password of " + name, "admin": false, "mac": registrationMAC(nonce.Nonce, name, "a password of "+name),
+		"nonce": nonce.Nonce, "username": name, "password": "a password of " + name, "admin": admin, "mac": registrationMAC(nonce.Nonce, name, "a password of "+name, admin),
 	}, &out)
 	u.id, u.token, u.device = out.UserID, out.AccessToken, out.DeviceID
 	return u
