@@ -59,13 +59,15 @@ type Client struct {
 	connect   func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// NewUnsigned makes a client that signs nothing, for what anybody may ask of a server, where server, a name, runs elsewhere. dns may be
-// nil. Who made it closes it.
+// NewUnsigned makes a client that signs nothing, for what anybody may ask of a server, where server, a name, runs elsewhere. It looks for
+// a few hundred servers at the same time at most: strangers name them. dns may be nil. Who made it closes it.
 func NewUnsigned(server string, cfg Config, dns DNS, clock signalling.Clock) *Client {
 	if dns == nil {
 		dns = net.DefaultResolver
 	}
-	return newClient(server, nil, cfg, dns, clock)
+	c := newClient(server, nil, cfg, dns, clock)
+	c.resolver.slots = make(chan struct{}, maxFinding)
+	return c
 }
 
 func newClient(server string, signer func() event.Signer, cfg Config, dns DNS, clock signalling.Clock) *Client {

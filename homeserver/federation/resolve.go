@@ -35,7 +35,8 @@ const (
 	delegationMin = 5 * time.Minute  // the same
 	delegationBad = 10 * time.Minute // for servers without a usable well-known
 	srvLife       = 5 * time.Minute
-	maxTargets    = 4 // of one SRV record
+	maxTargets    = 4   // of one SRV record
+	maxFinding    = 256 // servers that are looked for at the same time, where strangers name them
 )
 
 // DNS is what federation asks name servers; *net.Resolver is one.
@@ -132,6 +133,7 @@ type resolver struct {
 	dns       DNS
 	wellKnown *http.Client
 	clock     signalling.Clock
+	slots     chan struct{} // a place for each server that is looked for; nil: there is no bound
 
 	ask   singleflight.Group
 	known *lru.Cache[string, found]
@@ -164,6 +166,14 @@ func (r *resolver) resolve(ctx context.Context, server string) (Place, error) {
 	c := r.ask.DoChan(server, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*wellKnownTime)
 		defer cancel()
+		if r.slots != nil {
+			select {
+			case r.slots <- struct{}{}:
+				defer func() { <-r.slots }()
+			case <-ctx.Done():
+				return Place{}, ctx.Err()
+			}
+		}
 		f := found{until: r.clock.Now().Add(srvLife)}
 		if f.place, f.err = r.find(ctx, server); f.err != nil && ctx.Err() != nil {
 			return f.place, f.err

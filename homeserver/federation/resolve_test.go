@@ -238,3 +238,62 @@ func FuzzServerName(f *testing.F) {
 		}
 	})
 }
+
+// stuckDNS does not answer until it is let go, and tells what it is asked for.
+type stuckDNS struct {
+	asked chan string
+	free  chan struct{}
+}
+
+func (d stuckDNS) LookupSRV(ctx context.Context, _, _, name string) (string, []*net.SRV, error) {
+	d.asked <- name
+	select {
+	case <-d.free:
+		return "", []*net.SRV{{Target: "found." + name, Port: 1}}, nil
+	case <-ctx.Done():
+		return "", nil, ctx.Err()
+	}
+}
+
+func (d stuckDNS) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
+	return nil, &net.DNSError{Name: host, IsNotFound: true}
+}
+
+func TestWhereStrangersNameServersSoManyAreLookedForAtATime(t *testing.T) {
+	dns := stuckDNS{asked: make(chan string, 8), free: make(chan struct{})}
+	c := NewUnsigned("here.test", Config{}, dns, signalling.SystemClock{})
+	defer c.Close()
+	if cap(c.resolver.slots) != maxFinding {
+		t.Errorf("%d", cap(c.resolver.slots))
+	}
+	c.resolver.slots = make(chan struct{}, 1)
+	found := make(chan error, 2)
+	for _, name := range []string{"one.test", "two.test"} {
+		go func() {
+			_, err := c.resolver.resolve(t.Context(), name)
+			found <- err
+		}()
+	}
+	first := <-dns.asked
+	impatient, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := c.resolver.resolve(impatient, "three.test"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the third one: %v", err)
+	}
+	select {
+	case second := <-dns.asked:
+		t.Errorf("%s is looked for beside %s", second, first)
+	default:
+	}
+	close(dns.free)
+	for range 2 {
+		select {
+		case err := <-found:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(60 * time.Second):
+			t.Fatal("who waited was not looked for")
+		}
+	}
+}

@@ -295,6 +295,27 @@ func TestADeviceIsNoPartOfAServersName(t *testing.T) {
 	}
 }
 
+func TestSoManyQuestionsToOtherServersAreUnderWay(t *testing.T) {
+	_, s := newTown()
+	ask := func(server string) int {
+		t.Helper()
+		body := `{"room":"!r:test","device_id":"D","openid_token":{"access_token":"@alice:` + server + `/D","matrix_server_name":"` + server + `"}}`
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, httptest.NewRequest("POST", "/sfu/get", strings.NewReader(body)))
+		return w.Code
+	}
+	s.Homeserver.(*town).present["!r:test @alice:else"] = true
+	if got := ask("else"); got != 200 || len(s.asking) != 0 {
+		t.Error(got, len(s.asking))
+	}
+	for range questions {
+		s.asking <- struct{}{}
+	}
+	if own, other := ask("test"), ask("else"); own != 200 || other != 429 {
+		t.Errorf("own %d, of another server %d", own, other)
+	}
+}
+
 // newBeside is a token service beside a Synapse, with alice's two devices and bob in the SFU; what it logs goes to the synapse's log.
 func newBeside(t *testing.T) (*synapse, *town, *watcher, *clocktest.Clock) {
 	t.Helper()

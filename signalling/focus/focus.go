@@ -189,7 +189,10 @@ func readHolder(s string) (m Member, ok bool) {
 	return m, err == nil && len(b) > 0 && json.Unmarshal(b, &m) == nil && m.check() == nil
 }
 
-const remembered = 16_384 // tokens in use at the same time, whose sessions are not in the SFU yet
+const (
+	remembered = 16_384 // tokens in use at the same time, whose sessions are not in the SFU yet
+	questions  = 256    // to other servers at the same time, about who somebody is: strangers name the servers, and how long they take
+)
 
 // Service issues tokens and follows their holders.
 type Service struct {
@@ -201,6 +204,8 @@ type Service struct {
 	byUser  map[string]map[*holder]struct{}
 	closed  bool
 	work    sync.WaitGroup
+
+	asking chan struct{} // a place for each question to another server
 }
 
 // place is a name in the SFU.
@@ -222,7 +227,7 @@ func New(d Deps) *Service {
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{Deps: d, present: map[place]*holder{}, byUser: map[string]map[*holder]struct{}{}}
+	s := &Service{Deps: d, present: map[place]*holder{}, byUser: map[string]map[*holder]struct{}{}, asking: make(chan struct{}, questions)}
 	s.holders, _ = lru.NewWithEvict(remembered, func(_ place, h *holder) { s.unlist(h) })
 	return s
 }

@@ -144,6 +144,14 @@ func (q *request) delay() (time.Duration, error) {
 
 // user finds out who asks; device is the one that the request claims.
 func (s *Service) user(ctx context.Context, q *request, device string) (string, error) {
+	if q.OpenID.ServerName != s.ServerName {
+		select {
+		case s.asking <- struct{}{}:
+			defer func() { <-s.asking }()
+		default:
+			return "", signalling.LimitExceeded(time.Second)
+		}
+	}
 	user, made, err := s.Homeserver.OpenIDUser(ctx, q.OpenID.ServerName, q.OpenID.AccessToken)
 	if err != nil {
 		return "", err
