@@ -58,7 +58,11 @@ func (t *Track) other() (sdp.Codec, bool) {
 		return f.backup.codec, true
 	}
 	_, name, _ := strings.Cut(f.info.Second, "/")
-	return sdp.Codec{Name: name, Clock: 90000}, true
+	c := sdp.Codec{Name: name, Clock: 90000}
+	if c.Is("H264") {
+		c.Format = commonH264
+	}
+	return c, true
 }
 
 // all lists the tracks that p publishes, each codec for itself.

@@ -104,6 +104,14 @@ func h264Profile(format string) string {
 	return profile + "/" + mode
 }
 
+// commonH264 are the parameters of the H264 that is understood everywhere: the constrained baseline profile (RFC 7742 section 6.2), with frames
+// in as many packets as they need. Safari's first choice is the high profile, Chromium's the baseline one.
+const commonH264 = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"
+
+func isCommonH264(c *sdp.Codec) bool {
+	return c.Is("H264") && h264Profile(c.Format) == h264Profile(commonH264)
+}
+
 // repeats is the codec of our offers under which packets of codec are sent again (RFC 4588).
 func repeats(codec *sdp.Codec) sdp.Codec {
 	return sdp.Codec{Type: codec.Type + 1, Name: "rtx", Clock: codec.Clock, Format: fmt.Sprintf("apt=%d", codec.Type)}

@@ -189,7 +189,8 @@ var known = map[string][]string{
 	"video": {"VP8", "H264", "VP9", "AV1"},
 }
 
-// codecFor chooses the codec of a section that comes in: the one announced with the track, else the first of ours.
+// codecFor chooses the codec of a section that comes in: the one announced with the track, else the first of ours. Of several kinds of H264,
+// which clients offer in an order of their own, it is the one that everybody takes, or else the first.
 func (c *connection) codecFor(s *section, t *Track) *sdp.Codec {
 	wanted := ""
 	if t != nil {
@@ -204,9 +205,9 @@ func (c *connection) codecFor(s *section, t *Track) *sdp.Codec {
 			continue
 		}
 		if wanted != "" && m.Is(wanted) {
-			return m
+			at = -1
 		}
-		if at < rank {
+		if at < rank || at == rank && isCommonH264(m) && !isCommonH264(best) {
 			best, rank = m, at
 		}
 	}

@@ -133,8 +133,10 @@ func codecMIME(video bool, name string) string {
 
 // secondMIME is the MIME type of the second codec of a picture; "" if it is none that everybody could show instead of the first.
 func secondMIME(name string) string {
-	if strings.EqualFold(codecMIME(true, name), "video/VP8") {
-		return "video/VP8"
+	for _, mime := range []string{"video/VP8", "video/H264"} {
+		if strings.EqualFold(codecMIME(true, name), mime) {
+			return mime
+		}
 	}
 	return ""
 }

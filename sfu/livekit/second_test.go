@@ -147,9 +147,10 @@ func watches(t *testing.T, tr *webrtc.TrackRemote, name string) {
 }
 
 func TestWhoDoesNotTakeTheFirstCodecGetsTheSecondAndTheOthersKeepTheFirst(t *testing.T) {
-	for _, second := range []string{"VP8"} {
+	for _, second := range []string{"VP8", "H264"} {
 		for _, single := range []bool{true, false} {
 			t.Run(second+map[bool]string{true: ", one connection", false: ", two connections"}[single], func(t *testing.T) {
+				t.Parallel() // they wait for dynacast
 				h := newHouse(t, nil)
 				alice, _ := enter(t, h, options{identity: "alice", room: "r", single: true}) // with two, pion offers no codec that was not in the first answer
 				carol, _ := enter(t, h, options{identity: "carol", room: "r", single: single})
@@ -181,38 +182,43 @@ func TestWhoDoesNotTakeTheFirstCodecGetsTheSecondAndTheOthersKeepTheFirst(t *tes
 }
 
 func TestInASmallRoomAllGetTheSecondCodecAndTheFirstAgain(t *testing.T) {
-	h := newHouse(t, func(c *sfu.Config, _ *Config) { c.ReturnAfter = 10 * time.Millisecond })
-	alice, _ := enter(t, h, options{identity: "alice", room: "r", single: true})
-	carol, _ := enter(t, h, options{identity: "carol", room: "r", single: true})
-	carol.follows()
-	sid := alice.announces("vp8", wire.BackupCodecPolicy_PREFER_REGRESSION)
-	alice.sends("video/VP9", "camera")
-	camera := wait(t, carol.tracks, "carol's track")
-	watches(t, camera, "camera")
-	bob, _ := enter(t, h, options{identity: "bob", room: "r", single: true, only: "video/VP8"})
-	bob.follows()
-	alice.isAsked(true, true)
-	alice.adds(sid, "other", "vp8")
-	stop := alice.sends("video/VP8", "other")
-	watches(t, wait(t, bob.tracks, "bob's track"), "other")
-	watches(t, camera, "other") // the same stream
-	alice.isAsked(false, true)
-	dave, _ := enter(t, h, options{identity: "dave", room: "r", single: true})
-	dave.follows()
-	watches(t, wait(t, dave.tracks, "dave's track"), "other")
-	bob.say(&wire.SignalRequest{Message: &wire.SignalRequest_Leave{Leave: &wire.LeaveRequest{}}})
-	watches(t, camera, "camera")
-	alice.isAsked(true, false)
+	for _, second := range []string{"VP8", "H264"} {
+		t.Run(second, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, func(c *sfu.Config, _ *Config) { c.ReturnAfter = 10 * time.Millisecond })
+			alice, _ := enter(t, h, options{identity: "alice", room: "r", single: true})
+			carol, _ := enter(t, h, options{identity: "carol", room: "r", single: true})
+			carol.follows()
+			sid := alice.announces(strings.ToLower(second), wire.BackupCodecPolicy_PREFER_REGRESSION)
+			alice.sends("video/VP9", "camera")
+			camera := wait(t, carol.tracks, "carol's track")
+			watches(t, camera, "camera")
+			bob, _ := enter(t, h, options{identity: "bob", room: "r", single: true, only: "video/" + second})
+			bob.follows()
+			alice.isAsked(true, true)
+			alice.adds(sid, "other", strings.ToLower(second))
+			stop := alice.sends("video/"+second, "other")
+			watches(t, wait(t, bob.tracks, "bob's track"), "other")
+			watches(t, camera, "other") // the same stream
+			alice.isAsked(false, true)
+			dave, _ := enter(t, h, options{identity: "dave", room: "r", single: true})
+			dave.follows()
+			watches(t, wait(t, dave.tracks, "dave's track"), "other")
+			bob.say(&wire.SignalRequest{Message: &wire.SignalRequest_Leave{Leave: &wire.LeaveRequest{}}})
+			watches(t, camera, "camera")
+			alice.isAsked(true, false)
 
-	// The second codec ends, not the track; whoever needs it waits for another.
-	stop()
-	erin, _ := enter(t, h, options{identity: "erin", room: "r", single: true, only: "video/VP8"})
-	erin.follows()
-	alice.isAsked(true, true)
-	alice.adds(sid, "another", "vp8")
-	alice.sends("video/VP8", "another")
-	watches(t, wait(t, erin.tracks, "erin's track"), "another")
-	watches(t, camera, "another")
+			// The second codec ends, not the track; whoever needs it waits for another.
+			stop()
+			erin, _ := enter(t, h, options{identity: "erin", room: "r", single: true, only: "video/" + second})
+			erin.follows()
+			alice.isAsked(true, true)
+			alice.adds(sid, "another", strings.ToLower(second))
+			alice.sends("video/"+second, "another")
+			watches(t, wait(t, erin.tracks, "erin's track"), "another")
+			watches(t, camera, "another")
+		})
+	}
 }
 
 func TestASecondCodecThatDoesNotComeIsNotWaitedForForEver(t *testing.T) {
