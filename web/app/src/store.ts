@@ -17,6 +17,8 @@ export interface Toast {
 export interface GroupView {
   roomId: string;
   name: string;
+  /** The name of our own meeting in which it is held; undefined for Element Call. */
+  meeting?: string;
   /** We are in it; before that its page asks how we want to look. */
   joined: boolean;
   minimised: boolean;

@@ -26,7 +26,12 @@ export function GroupCallScreen() {
 
   if (!open) return null;
   return (
-    <section className={`group-call ${group.minimised ? 'is-small' : ''}`} aria-label={`Group call in ${group.name}`} data-testid="group-call" data-joined={group.joined}>
+    <section
+      className={`group-call ${group.minimised ? 'is-small' : ''} ${group.meeting ? 'is-meeting' : ''}`}
+      aria-label={`Group call in ${group.name}`}
+      data-testid="group-call"
+      data-joined={group.joined}
+    >
       <header className="group-call-head">
         <h2>{group.name}</h2>
         {group.minimised ? (
@@ -48,9 +53,18 @@ export function GroupCallScreen() {
             <Icon name="minimise" size={18} />
           </button>
         )}
-        <button type="button" className="icon-button is-danger" aria-label="Leave the call" title="Leave the call" data-testid="group-leave" onClick={() => void connection.groups.hangUp()}>
-          <Icon name="hangup" size={18} />
-        </button>
+        {/* Our own page has a button to leave, once one is in. */}
+        {group.meeting && !group.joined ? (
+          <button type="button" className="icon-button" aria-label="Do not join" title="Do not join" data-testid="group-leave" onClick={() => void connection.groups.hangUp()}>
+            <Icon name="close" size={18} />
+          </button>
+        ) : (
+          (!group.meeting || group.minimised) && (
+            <button type="button" className="icon-button is-danger" aria-label="Leave the call" title="Leave the call" data-testid="group-leave" onClick={() => void connection.groups.hangUp()}>
+              <Icon name="hangup" size={18} />
+            </button>
+          )
+        )}
       </header>
       <iframe ref={frame} className="group-call-frame" title={`Group call in ${group.name}`} allow="camera; microphone; display-capture; autoplay; clipboard-write; fullscreen; screen-wake-lock" data-testid="group-frame" onLoad={() => frame.current?.focus()} />
     </section>

@@ -1,19 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { ClientEvent, Direction, MatrixEventEvent, RoomStateEvent, RoomStickyEventsEvent, type MatrixClient, type MatrixEvent, type ReceivedToDeviceMessage } from 'matrix-js-sdk';
-import { ClientWidgetApi, Widget, WidgetApiFromWidgetAction, type IWidgetApiRequest } from 'matrix-widget-api';
 import type { MediaLoader } from '../matrix/media.ts';
 import { CallDriver, widgetEvent } from './driver.ts';
-import { guard } from '../widget/guard.ts';
+import { FramedCall, type FramedCallEvents } from './frame.ts';
 import { groupCallUrl, type GroupCallPlace } from './url.ts';
-
-/** Actions of Element Call beside those of the widget API. */
-const JOIN = 'io.element.join';
-const HANGUP = 'im.vector.hangup';
-const CLOSE = 'io.element.close';
-const DEVICE_MUTE = 'io.element.device_mute';
-
-/** How long the widget has for saying goodbye, in milliseconds. */
-const FAREWELL_MS = 3000;
 
 const MOST_FED = 1000;
 
@@ -23,57 +13,28 @@ const MEMBER = 'org.matrix.msc4143.rtc.member';
 /** After a membership event the widget is asked to look again, in milliseconds: soon, and once more if it was busy. */
 const LOOK_AGAIN_MS = [200, 2000];
 
-export interface GroupCallEvents {
-  onJoined: () => void;
-  /** The person has hung up, or the widget is done. */
-  onOver: () => void;
-}
-
-/** One group call of this device: Element Call in a frame, and what passes between it and the room. */
-export class GroupCall {
-  readonly roomId: string;
-  readonly url: string;
+/** Element Call in a frame, and what passes between it and the room. */
+export class GroupCall extends FramedCall {
   private readonly client: MatrixClient;
   private readonly media: MediaLoader;
-  private readonly widget: Widget;
-  private readonly events: GroupCallEvents;
-  private api: ClientWidgetApi | null = null;
-  private unguard: (() => void) | null = null;
-  private over = false;
   /** Ids of the events that the widget has, the newest ones. */
   private readonly fed = new Set<string>();
   private looks: ReturnType<typeof setTimeout>[] = [];
 
-  constructor(client: MatrixClient, media: MediaLoader, place: Omit<GroupCallPlace, 'widgetId' | 'userId' | 'deviceId' | 'baseUrl'>, events: GroupCallEvents) {
+  constructor(client: MatrixClient, media: MediaLoader, place: Omit<GroupCallPlace, 'widgetId' | 'userId' | 'deviceId' | 'baseUrl'>, events: FramedCallEvents) {
+    const id = `trunkboard-call-${crypto.randomUUID()}`;
+    const userId = client.getSafeUserId();
+    const url = groupCallUrl({ ...place, widgetId: id, userId, deviceId: client.getDeviceId()!, baseUrl: client.baseUrl });
+    super(place.roomId, { id, userId, type: 'm.call', url }, events);
     this.client = client;
     this.media = media;
-    this.roomId = place.roomId;
-    this.events = events;
-    const widgetId = `trunkboard-call-${crypto.randomUUID()}`;
-    const userId = client.getSafeUserId();
-    this.url = groupCallUrl({ ...place, widgetId, userId, deviceId: client.getDeviceId()!, baseUrl: client.baseUrl });
-    // Element Call says itself when it is ready to be spoken to.
-    this.widget = new Widget({ id: widgetId, creatorUserId: userId, type: 'm.call', url: this.url, waitForIframeLoad: false });
   }
 
-  /** Connects the frame; call it before its page has loaded. */
-  attach(frame: HTMLIFrameElement): void {
-    if (this.api || this.over) return;
-    this.unguard = guard(frame.contentWindow!, new URL(this.url).origin, 'fromWidget');
-    const api = new ClientWidgetApi(this.widget, frame, new CallDriver(this.client, this.media, this.roomId));
-    this.api = api;
-    api.setViewedRoomId(this.roomId);
-    const answered = (action: string, then?: () => void) =>
-      api.on(`action:${action}`, (event: CustomEvent<IWidgetApiRequest>) => {
-        event.preventDefault();
-        api.transport.reply(event.detail, {});
-        then?.();
-      });
-    answered(JOIN, this.events.onJoined);
-    answered(HANGUP, () => this.end());
-    answered(CLOSE, () => this.end());
-    answered(DEVICE_MUTE);
-    answered(WidgetApiFromWidgetAction.UpdateAlwaysOnScreen);
+  protected driver(): CallDriver {
+    return new CallDriver(this.client, this.media, this.roomId);
+  }
+
+  protected override attached(): void {
     this.client.on(ClientEvent.Event, this.onEvent);
     this.client.on(MatrixEventEvent.Decrypted, this.onDecrypted);
     this.client.on(RoomStateEvent.Events, this.onState);
@@ -81,27 +42,13 @@ export class GroupCall {
     this.client.on(ClientEvent.ReceivedToDeviceMessage, this.onToDevice);
   }
 
-  /** Asks the widget to leave the call, and ends it. */
-  async hangUp(): Promise<void> {
-    if (!this.api || this.over) return this.end();
-    await Promise.race([this.api.transport.send(HANGUP, {}).catch(() => {}), new Promise((resolve) => setTimeout(resolve, FAREWELL_MS))]);
-    this.end();
-  }
-
-  /** Takes the widget away. */
-  end(): void {
-    if (this.over) return;
-    this.over = true;
+  protected override detached(): void {
     this.client.off(ClientEvent.Event, this.onEvent);
     this.client.off(MatrixEventEvent.Decrypted, this.onDecrypted);
     this.client.off(RoomStateEvent.Events, this.onState);
     this.client.getRoom(this.roomId)?.off(RoomStickyEventsEvent.Update, this.onSticky);
     this.client.off(ClientEvent.ReceivedToDeviceMessage, this.onToDevice);
     this.looks.forEach(clearTimeout);
-    this.api?.stop();
-    this.api = null;
-    this.unguard?.();
-    this.events.onOver();
   }
 
   private onEvent = (event: MatrixEvent): void => {

@@ -84,7 +84,7 @@ export class Connection {
     this.keeper = keeper;
     this.media = new MediaLoader(session.baseUrl, keeper);
     this.calls = new CallManager(client);
-    this.groups = new GroupCalls(client, this.media);
+    this.groups = new GroupCalls(client, this.media, keeper);
     this.list = new RoomList(client);
     keeper.onRenewed = (renewed) => client.setAccessToken(renewed.accessToken);
     client.on(ClientEvent.Sync, this.onSync);

@@ -2,6 +2,7 @@
 // The entries of the list on the left: their order and their one-line preview.
 import { summariseCall, tileWords, callIdOf } from './callTile.ts';
 import { text, type RawEvent } from './raw.ts';
+import { roomCallOf, roomCallTitle } from './roomCall.ts';
 
 export type Presence = 'online' | 'unavailable' | 'offline' | 'unknown';
 
@@ -59,7 +60,8 @@ export function previewOf(events: RawEvent[], me: string, now: number, name: (us
     if (e.unreadable) return { words: 'Message that cannot be read here', ts: e.ts };
     if (e.type === 'm.room.message') {
       const type = text(e.content, 'msgtype') ?? '';
-      const said = KINDS[type] ?? text(e.content, 'body') ?? '';
+      const call = roomCallOf(e, me);
+      const said = call ? roomCallTitle(call) : (KINDS[type] ?? text(e.content, 'body') ?? '');
       const line = type === 'm.emote' ? `${name(e.sender)} ${said}` : said;
       return { words: e.sender === me ? `You: ${line}` : line, ts: e.ts };
     }

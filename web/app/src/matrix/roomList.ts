@@ -16,6 +16,7 @@ import {
 import { useApp } from '../store.ts';
 import { raw } from './convert.ts';
 import { displayName, plainName } from './names.ts';
+import { CALL_ROOM } from './roomCall.ts';
 import { previewOf, type Presence, type RoomItem } from './roomItem.ts';
 
 /** The user ids that account data `m.direct` names for each room. */
@@ -124,6 +125,7 @@ export class RoomList {
   private summarise(room: Room, direct: Map<string, string>): RoomItem | null {
     const membership = room.getMyMembership();
     if (membership !== KnownMembership.Join && membership !== KnownMembership.Invite) return null;
+    if (room.getType() === CALL_ROOM) return null;
     const me = this.client.getSafeUserId();
     const invited = membership === KnownMembership.Invite;
     const myMember = room.getMember(me);

@@ -7,7 +7,7 @@ import { ChatPanel } from './ChatPanel.tsx';
 import { clock, type DialogName, InviteDialog, QualityDialog, SecurityDialog, SettingsDialog, ShortcutsDialog, StatisticsDialog } from './dialogs.tsx';
 import { remembered } from './options.ts';
 import { PeoplePanel } from './PeoplePanel.tsx';
-import { pipPossible, SmallWindow, usePip } from './pip.tsx';
+import { pipPossible, Small, SmallWindow, usePip, useTiny } from './pip.tsx';
 import { RecordsDialog } from './RecordsDialog.tsx';
 import { isTalkKey, shortcutOf, SHORTCUTS_KEY } from './shortcuts.ts';
 import { Stage } from './Stage.tsx';
@@ -22,12 +22,14 @@ export default function InMeeting() {
   const reconnecting = useMeet((s) => s.phase === 'reconnecting');
   const alone = useMeet((s) => s.people.length === 1);
   const embedded = useMeet((s) => s.options.embedded);
+  const call = useMeet((s) => s.options.call === true);
   const silent = useMeet((s) => s.silent);
   const [people, setPeople] = useState(false);
   const [dialog, setDialog] = useState<DialogName>();
   const [to, setTo] = useState('');
   const [keys, setKeys] = useState(() => remembered(SHORTCUTS_KEY) !== 'off');
   const pip = usePip();
+  const tiny = useTiny();
   const closeDialog = () => setDialog(undefined);
 
   const openPeople = useCallback(
@@ -48,25 +50,37 @@ export default function InMeeting() {
   useKeys(keys, { people, openPeople, setDialog });
   useAwake();
 
+  const banner = reconnecting && (
+    <p className="meet-banner" role="alert" data-testid="meet-reconnecting">
+      <span className="spinner" aria-hidden="true" /> {w.reconnecting}
+    </p>
+  );
+  const phase = reconnecting ? 'reconnecting' : 'in';
+  if (tiny) {
+    return (
+      <div className="meet is-tiny" data-testid="meet" data-phase={phase}>
+        {banner}
+        <Small />
+      </div>
+    );
+  }
   return (
-    <div className="meet" data-testid="meet" data-phase={reconnecting ? 'reconnecting' : 'in'}>
+    <div className={`meet ${call ? 'in-client' : ''}`} data-testid="meet" data-phase={phase}>
       <Header />
-      {reconnecting && (
-        <p className="meet-banner" role="alert" data-testid="meet-reconnecting">
-          <span className="spinner" aria-hidden="true" /> {w.reconnecting}
-        </p>
-      )}
+      {banner}
       <main className="meet-middle">
         <Stage />
-        {alone && !embedded && (
-          <div className="meet-alone">
+        {alone && (call || !embedded) && (
+          <div className="meet-alone" data-testid="meet-alone">
             <p>
               <strong>{w.alone}</strong>
-              {w.aloneText}
+              {call ? w.aloneInCall : w.aloneText}
             </p>
-            <button type="button" className="button button-primary button-small" onClick={() => setDialog('invite')}>
-              <Icon name="invite" size={16} /> {w.invite}
-            </button>
+            {!call && (
+              <button type="button" className="button button-primary button-small" onClick={() => setDialog('invite')}>
+                <Icon name="invite" size={16} /> {w.invite}
+              </button>
+            )}
           </div>
         )}
         {(chatOpen || people) && (

@@ -16,6 +16,8 @@ export function PreJoin() {
   const phase = useMeet((s) => s.phase);
   const encrypted = useMeet(() => meeting.key !== undefined);
   const known = useMeet((s) => s.options.displayName);
+  // One comes to the call of a room as the member that one is there.
+  const call = useMeet((s) => s.options.call === true);
   const [typed, setTyped] = useState<string>();
   const [asked, setAsked] = useState(false);
   const input = useRef<HTMLInputElement>(null);
@@ -29,7 +31,7 @@ export function PreJoin() {
 
   const submit = (e: FormEvent) => {
     e.preventDefault();
-    if (displayName.trim() === '') {
+    if (displayName.trim() === '' && !call) {
       setAsked(true);
       input.current?.focus();
       return;
@@ -56,26 +58,28 @@ export function PreJoin() {
             </span>
           )}
         </p>
-        <label className="field">
-          {w.yourName}
-          <input
-            ref={input}
-            value={displayName}
-            placeholder={w.namePlaceholder}
-            maxLength={80}
-            autoComplete="name"
-            data-testid="meet-name"
-            aria-invalid={asked && displayName.trim() === ''}
-            aria-describedby={asked ? 'meet-name-problem' : undefined}
-            onChange={(e) => setTyped(e.target.value)}
-          />
-          {asked && displayName.trim() === '' && (
-            <small id="meet-name-problem" className="meet-problem" role="alert">
-              {w.nameNeeded}
-            </small>
-          )}
-        </label>
-        {info && !info.exists && info.may_create && (
+        {!call && (
+          <label className="field">
+            {w.yourName}
+            <input
+              ref={input}
+              value={displayName}
+              placeholder={w.namePlaceholder}
+              maxLength={80}
+              autoComplete="name"
+              data-testid="meet-name"
+              aria-invalid={asked && displayName.trim() === ''}
+              aria-describedby={asked ? 'meet-name-problem' : undefined}
+              onChange={(e) => setTyped(e.target.value)}
+            />
+            {asked && displayName.trim() === '' && (
+              <small id="meet-name-problem" className="meet-problem" role="alert">
+                {w.nameNeeded}
+              </small>
+            )}
+          </label>
+        )}
+        {info && !info.exists && info.may_create && !call && (
           <label className="check">
             <input type="checkbox" checked={encrypted} data-testid="meet-encrypt" onChange={(e) => meeting.encrypt(e.target.checked)} />
             <span>
@@ -83,7 +87,7 @@ export function PreJoin() {
             </span>
           </label>
         )}
-        <button className="button button-primary button-wide meet-join" type="submit" disabled={joining} data-testid="meet-join">
+        <button className="button button-primary button-wide meet-join" type="submit" disabled={joining} autoFocus={call} data-testid="meet-join">
           {joining ? <span className="spinner" aria-hidden="true" /> : null}
           {joining ? w.joining : w.join}
         </button>

@@ -45,6 +45,9 @@ export interface JoinRequest {
   openid?: OpenIdToken;
   room_id?: string;
   e2ee?: boolean;
+  /** What begins is the call of a room: nothing of it is left when all are gone. `subject` is what it is about. */
+  call?: boolean;
+  subject?: string;
   session?: string;
 }
 

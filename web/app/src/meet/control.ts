@@ -57,6 +57,8 @@ export interface Options {
   openid?: () => Promise<OpenIdToken>;
   /** The Matrix room whose meeting this is (widget): members of it may join. */
   roomId?: string;
+  /** The call of a Matrix room, which a member of it begins or joins from there: signed in, under his own name. */
+  call?: boolean;
   /** Runs in somebody else's page: no invite dialog, nothing is kept after hanging up. */
   embedded: boolean;
   devices?: { audioInput?: string; audioOutput?: string; videoInput?: string };

@@ -48,14 +48,19 @@ export class Line {
   }
 
   private async request(password?: string): Promise<JoinRequest> {
-    const { options, info } = this.board.state;
+    const { options } = this.board.state;
     const request: JoinRequest = { display_name: options.displayName ?? '', session: this.session.secret || undefined };
     if (options.avatarUrl) request.avatar_url = options.avatarUrl;
     if (password) request.password = password;
     if (options.jwt) request.jwt = options.jwt;
     if (options.roomId) request.room_id = options.roomId;
     if (options.openid) request.openid = await options.openid();
-    if (this.around.key.get() && !info?.exists) request.e2ee = true;
+    // Counts for a meeting that begins, which one that is over may do.
+    if (this.around.key.get()) request.e2ee = true;
+    if (options.call) {
+      request.call = true;
+      request.subject = options.subject;
+    }
     return request;
   }
 
@@ -116,9 +121,10 @@ export class Line {
     const { options } = board.state;
     session.store();
     let key: string | undefined;
-    if (entry.e2ee) {
+    // Whoever comes to a call with its key was told by a member that it is encrypted, and believes no server that says otherwise.
+    if (entry.e2ee || options.call) {
       key = this.around.key.get();
-      if (!key) {
+      if (entry.e2ee && !key) {
         board.tell({ e2ee: 'key' });
         board.phase('password', { code: 'KEY', text: '' });
         return;
@@ -144,7 +150,7 @@ export class Line {
     if (session.media !== media) return void media.close();
     hearing.metadata(media.metadata);
     const { room } = hearing;
-    board.tell({ subject: room?.subject || entry.subject || board.state.subject, e2ee: entry.e2ee ? 'on' : 'off', started: room?.started ?? Date.now(), notices: [] });
+    board.tell({ subject: room?.subject || entry.subject || board.state.subject, e2ee: key ? 'on' : 'off', started: room?.started ?? Date.now(), notices: [] });
     board.phase('in');
     hearing.arrived();
     const { me } = board.state;

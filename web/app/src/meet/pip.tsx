@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The meeting in a small window over all others: a document of its own where the browser has that, else the big picture alone.
-import { useCallback, useEffect, useState } from 'react';
+import { useCallback, useEffect, useState, useSyncExternalStore } from 'react';
 import { createPortal } from 'react-dom';
 import { Icon } from '../ui/Icon.tsx';
 import { seenOf, spotlit } from './Stage.tsx';
@@ -59,6 +59,24 @@ export function usePip(): Pip {
 }
 
 export function SmallWindow({ window: w, onClose }: { window: Window; onClose: () => void }) {
+  return createPortal(<Small onBig={onClose} />, w.document.body);
+}
+
+/** Whether the page has no more room than a picture needs: a client shows it so beside something else. */
+export function useTiny(): boolean {
+  const [query] = useState(() => window.matchMedia?.('(max-width: 340px) and (max-height: 300px)'));
+  const watch = useCallback(
+    (f: () => void) => {
+      query?.addEventListener('change', f);
+      return () => query?.removeEventListener('change', f);
+    },
+    [query],
+  );
+  return useSyncExternalStore(watch, () => query?.matches ?? false);
+}
+
+/** The meeting as one picture, with what one needs at once. */
+export function Small({ onBig }: { onBig?: () => void }) {
   const meeting = useMeeting();
   const words = useWords();
   const people = useMeet((s) => s.people);
@@ -66,8 +84,8 @@ export function SmallWindow({ window: w, onClose }: { window: Window; onClose: (
   const speaker = useMeet((s) => s.speaker);
   const me = useMeet((s) => s.me);
   const big = spotlit(seenOf(people, false), pinned, speaker);
-  return createPortal(
-    <main className="meet-small">
+  return (
+    <main className="meet-small" data-testid="meet-small">
       {big && <Tile key={`${big.person.id}/${big.what}`} person={big.person} what={big.what} big />}
       <div className="meet-small-bar">
         <button type="button" className={`meet-round ${me?.muted.audio ? 'off' : ''}`} aria-label={me?.muted.audio ? words.unmute : words.mute} onClick={() => void meeting.setMuted('audio', !me?.muted.audio)}>
@@ -76,14 +94,15 @@ export function SmallWindow({ window: w, onClose }: { window: Window; onClose: (
         <button type="button" className={`meet-round ${me?.muted.video ? 'off' : ''}`} aria-label={me?.muted.video ? words.cameraStart : words.cameraStop} onClick={() => void meeting.setMuted('video', !me?.muted.video)}>
           <Icon name={me?.muted.video ? 'videoOff' : 'video'} />
         </button>
-        <button type="button" className="meet-round" aria-label={words.pipLeave} onClick={onClose}>
-          <Icon name="expand" />
-        </button>
+        {onBig && (
+          <button type="button" className="meet-round" aria-label={words.pipLeave} onClick={onBig}>
+            <Icon name="expand" />
+          </button>
+        )}
         <button type="button" className="meet-round hangup" aria-label={words.leave} onClick={() => void meeting.hangUp()}>
           <Icon name="hangup" />
         </button>
       </div>
-    </main>,
-    w.document.body,
+    </main>
   );
 }

@@ -151,3 +151,13 @@ it('speaks to nobody but its client', async () => {
   await ask('io.element.join', {});
   expect(new Set(sent.map(({ target }) => target))).toEqual(new Set([CLIENT]));
 });
+
+it('to the call of a room one comes as who is signed in here', () => {
+  detach();
+  history.replaceState(null, '', `/meet/abc?widgetId=w1&parentUrl=${encodeURIComponent(CLIENT)}#key=k&call=true&display_name=Ann`);
+  meeting = new Meeting();
+  detach = attach(meeting);
+  expect(meeting.options).toMatchObject({ embedded: true, call: true, displayName: 'Ann' });
+  expect(meeting.options.openid).toBeUndefined();
+  expect(location.hash).toBe('#key=k&call=true&display_name=Ann');
+});

@@ -22,7 +22,9 @@ export function attach(meeting: MeetingControl): () => void {
   const at = hostOf(url) === 'widget' ? parentOf(url) : undefined;
   if (!at) return () => {};
   const widget = new Widget(meeting, at.widgetId, at.origin);
-  meeting.configure({ ...optionsOf(url), ...said(url), embedded: true, openid: () => widget.openid() });
+  const options = { ...optionsOf(url), ...said(url) };
+  // To a call one comes from our own client, as who is signed in there.
+  meeting.configure({ ...options, embedded: true, openid: options.call ? undefined : () => widget.openid() });
   history.replaceState(history.state, '', withoutSecrets(url));
   return () => widget.close();
 }
@@ -46,6 +48,7 @@ export function said(url: URL): Partial<Options> {
   const options: Partial<Options> = {};
   const roomId = filled('room_id', 255);
   if (roomId?.startsWith('!')) options.roomId = roomId;
+  if (params.flag('call')) options.call = true;
   const displayName = filled('display_name', 100);
   if (displayName) options.displayName = displayName;
   const avatarUrl = picture(filled('avatar_url', 2048));
@@ -137,7 +140,7 @@ class Widget {
     switch (e.type) {
       case 'phase':
         if (e.phase === 'in') this.entered();
-        else if (['left', 'kicked', 'ended', 'failed'].includes(e.phase)) this.leave();
+        else if (['left', 'kicked', 'ended', 'failed'].includes(e.phase)) this.leave(e.error?.text);
         break;
       case 'joined':
         this.entered();
@@ -172,11 +175,11 @@ class Widget {
     this.participants();
   }
 
-  private leave(): void {
+  private leave(why?: string): void {
     if (!this.joined) return;
     this.joined = false;
     void this.api.setAlwaysOnScreen(false).catch(() => {});
-    this.say(HANG_UP, {});
+    this.say(HANG_UP, why ? { errorMessage: why } : {});
   }
 
   private participants(): void {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Room } from 'matrix-js-sdk';
 import { memo, useEffect, useMemo, useRef, useState } from 'react';
+import { RoomCallCard } from '../group/RoomCallCard.tsx';
 import { encryptedFile } from '../matrix/attachments.ts';
 import type { MediaSource } from '../matrix/media.ts';
 import { text, type RawEvent } from '../matrix/raw.ts';
+import { roomCallOf } from '../matrix/roomCall.ts';
 import type { TimelineRow } from '../matrix/timeline.ts';
 import { unreadable } from '../matrix/verificationWords.ts';
 import { wentWrong } from '../matrix/wrong.ts';
@@ -52,7 +54,7 @@ export function Message({ row, name, room }: Props) {
             <time dateTime={new Date(event.ts).toISOString()}>{timeOfDay(event.ts)}</time>
           </header>
         )}
-        <Body event={event} name={name} />
+        <Body event={event} name={name} room={room} />
         {event.state === 'failed' && (
           <p className="message-failed" role="alert">
             <Icon name="warning" size={16} /> Not sent.
@@ -75,7 +77,8 @@ export function Message({ row, name, room }: Props) {
   );
 }
 
-function Body({ event, name }: { event: RawEvent; name: string }) {
+function Body({ event, name, room }: { event: RawEvent; name: string; room: Room }) {
+  const { userId } = useConnection();
   if (event.redacted) {
     return (
       <p className="message-gone">
@@ -91,6 +94,8 @@ function Body({ event, name }: { event: RawEvent; name: string }) {
       </p>
     );
   }
+  const call = roomCallOf(event, userId);
+  if (call) return <RoomCallCard room={room} call={call} at={event.ts} />;
   const type = text(event.content, 'msgtype');
   const source = sourceOf(event);
   if (source && (type === 'm.image' || event.type === 'm.sticker')) return <Picture event={event} />;

@@ -9,7 +9,7 @@ import { Composer } from './Composer.tsx';
 import { PersonDialog } from '../encryption/PersonDialog.tsx';
 import { useUserTrust } from '../encryption/useTrust.ts';
 import { useConnection } from './context.ts';
-import { GroupCallButton } from '../group/GroupCallButton.tsx';
+import { GroupCallButtons } from '../group/GroupCallButtons.tsx';
 import { InviteDialog } from './NewDialogs.tsx';
 import { Timeline } from './Timeline.tsx';
 import { WidgetDialog } from '../widget/WidgetDialog.tsx';
@@ -155,7 +155,7 @@ function RoomHeader({ roomId, model }: { roomId: string; model: RoomModel }) {
             </>
           )
         )}
-        {model.room && !inThisCall && <GroupCallButton room={model.room} />}
+        {model.room && !inThisCall && <GroupCallButtons room={model.room} name={name} rows={model.rows} others={model.others.length} />}
         <div className="user-menu" onKeyDown={(e) => e.key === 'Escape' && setMenu(false)} onBlur={(e) => !e.currentTarget.contains(e.relatedTarget) && setMenu(false)}>
           <button type="button" className="icon-button" aria-label="More" aria-haspopup="true" aria-expanded={menu} title="More" data-testid="room-menu" onClick={() => setMenu(!menu)}>
             <svg width="20" height="20" viewBox="0 0 24 24" aria-hidden="true" fill="currentColor">
