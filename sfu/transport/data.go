@@ -88,29 +88,14 @@ const (
 // serveChannel reads a channel until it is closed.
 func (s *Session) serveChannel(d *datachannel.DataChannel) {
 	label := d.Config.Label
-	s.dataMu.Lock()
-	if len(s.channels) >= maxChannels {
-		s.dataMu.Unlock()
+	lossy := d.Config.ChannelType != datachannel.ChannelTypeReliable && d.Config.ChannelType != datachannel.ChannelTypeReliableUnordered
+	c := &channel{d, lossy}
+	if !s.enlist(label, c) {
 		_ = d.Close()
 		return
 	}
-	lossy := d.Config.ChannelType != datachannel.ChannelTypeReliable && d.Config.ChannelType != datachannel.ChannelTypeReliableUnordered
-	c := &channel{d, lossy}
-	s.channels[label] = c
-	s.dataMu.Unlock()
-	s.handler.Channel(label, true)
 	s.wait.Go(func() {
-		defer func() {
-			s.dataMu.Lock()
-			last := s.channels[label] == c
-			if last {
-				delete(s.channels, label)
-			}
-			s.dataMu.Unlock()
-			if last {
-				s.handler.Channel(label, false)
-			}
-		}()
+		defer s.unlist(label, c)
 		// Most channels never carry a large message: the buffer grows when one comes. It waits in SCTP's queue until then.
 		b := make([]byte, firstBuffer)
 		for {
@@ -125,6 +110,37 @@ func (s *Session) serveChannel(d *datachannel.DataChannel) {
 			s.handler.Data(label, b[:n])
 		}
 	})
+}
+
+// enlist makes c the channel of a label, in place of another perhaps; false if there are too many.
+func (s *Session) enlist(label string, c *channel) bool {
+	s.toldMu.Lock()
+	defer s.toldMu.Unlock()
+	s.dataMu.Lock()
+	full := len(s.channels) >= maxChannels
+	if !full {
+		s.channels[label] = c
+	}
+	s.dataMu.Unlock()
+	if !full {
+		s.handler.Channel(label, true)
+	}
+	return !full
+}
+
+// unlist forgets a channel that was closed, unless another has taken its place.
+func (s *Session) unlist(label string, c *channel) {
+	s.toldMu.Lock()
+	defer s.toldMu.Unlock()
+	s.dataMu.Lock()
+	last := s.channels[label] == c
+	if last {
+		delete(s.channels, label)
+	}
+	s.dataMu.Unlock()
+	if last {
+		s.handler.Channel(label, false)
+	}
 }
 
 // SendData sends a message on the channel with that label. Lossy channels drop what does not fit; on a reliable one ErrSlow says

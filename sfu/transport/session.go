@@ -71,6 +71,7 @@ type Session struct {
 	outMu sync.Mutex // of RTCP that goes out
 	out   *reports
 
+	toldMu   sync.Mutex // of what the handler is told of channels: in the order in which they come and go. Taken before dataMu
 	dataMu   sync.Mutex
 	channels map[string]*channel
 	assoc    *sctp.Association
