@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -233,6 +234,10 @@ func (c *Client) Stream(ctx context.Context, a Ask, read func(*http.Response) er
 	}
 	r, err := c.http.Do(q)
 	if err != nil {
+		var with *url.Error // names the URL, and in it perhaps an OpenID token, which is nothing for a log
+		if errors.As(err, &with) {
+			err = with.Err
+		}
 		return unreachable(a.Server, err)
 	}
 	defer r.Body.Close()

@@ -5,7 +5,9 @@ package federation
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -30,5 +32,23 @@ func TestRefusalsOfOtherServersAreToldAsTheyAre(t *testing.T) {
 		if e.Status != want.status || e.Code != want.code || errors.As(err, &u) != (want.status == 502) {
 			t.Errorf("%s: %d %s", body, e.Status, e.Code)
 		}
+	}
+}
+
+func TestAServerThatIsNotThereIsNamedAndWhatItWasAskedIsNot(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c := NewUnsigned("here.org", Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, nil, signalling.SystemClock{})
+	defer c.Close()
+	_, err = c.Do(t.Context(), Ask{Server: there, Path: "/_matrix/federation/v1/openid/userinfo?access_token=secret"})
+	var u *Unreachable
+	if !errors.As(err, &u) || u.Server != there || strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("%v", err)
 	}
 }
