@@ -57,6 +57,7 @@ describe('the call of a room', () => {
     await ben.page.locator(`[data-testid="room-item"][data-room-id="${roomId}"]`).getByText('Video call').waitFor();
     await shot(ann, 'alone');
     await shot(ben, 'card');
+    assert.deepEqual(await new Guest(ben.client).violations(), []);
     // The key is for those who can read the room, and the room of the meeting is nobody's to talk in.
     const told = await ann.client.serverEvents(roomId);
     assert.ok(told.some((e) => e.type === 'm.room.encrypted') && !JSON.stringify(told).includes('key='), 'the message goes encrypted');
@@ -94,6 +95,7 @@ describe('the call of a room', () => {
     await ben.client.send('I am reading along');
     await ben.client.sees('I am reading along');
     await sees(ben, ann.client.name);
+    assert.deepEqual(await new Guest(ben.client).violations(), []);
     await shot(ben, 'small');
     await ben.at('meet-small').waitFor();
     await ben.page.getByTestId('group-return').click();
@@ -125,11 +127,19 @@ describe('the call of a room', () => {
     await Promise.all([gone(ben), gone(cem)]);
     await Promise.all([ann, ben, cem].map((who) => card(who, '[data-state="over"]').waitFor()));
     await shot(ben, 'over');
+    // Ann does not look at the room when the next one begins.
+    await ann.page.evaluate(() => (location.hash = '#/'));
+    await ann.client.at('empty-state').waitFor();
     await cem.page.setViewportSize(DESK);
     await cem.page.getByTestId('room-call-voice').and(cem.page.locator(':enabled')).click();
     await inside(cem);
     await card(ben, '[data-state="on"][data-people="1"]').waitFor();
     assert.equal(await card(ben).count(), 2);
+    await shot(ann, 'told');
+    await ann.page.getByTestId('toast').filter({ hasText: `${cem.client.name} started a voice call in Planning.` }).getByTestId('toast-action').click();
+    await ann.at('prejoin').waitFor();
+    await ann.page.getByTestId('group-leave').click();
+    await gone(ann);
     assert.equal(await cem.frame.locator('[data-testid="tile"][data-video="true"]').count(), 0, 'a voice call begins without a picture');
     await cem.page.getByTestId('group-minimise').click();
     await cem.page.getByTestId('group-leave').click();

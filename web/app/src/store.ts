@@ -12,6 +12,8 @@ export interface Toast {
   id: number;
   tone: 'info' | 'problem';
   words: string;
+  /** Offers to do something about it. */
+  action?: { label: string; do: () => void };
 }
 
 export interface GroupView {
@@ -76,10 +78,10 @@ export function resetStore(): void {
 const MAX_TOASTS = 3;
 let nextToast = 1;
 
-export function toast(words: string, tone: Toast['tone'] = 'info'): void {
+export function toast(words: string, tone: Toast['tone'] = 'info', action?: Toast['action']): void {
   const id = nextToast++;
-  useApp.setState((s) => ({ toasts: [...s.toasts, { id, tone, words }].slice(-MAX_TOASTS) }));
-  setTimeout(() => dismissToast(id), tone === 'problem' ? 9000 : 5000);
+  useApp.setState((s) => ({ toasts: [...s.toasts, { id, tone, words, action }].slice(-MAX_TOASTS) }));
+  setTimeout(() => dismissToast(id), action ? 20_000 : tone === 'problem' ? 9000 : 5000);
 }
 
 export function dismissToast(id: number): void {

@@ -19,12 +19,14 @@ let people: Record<string, number>;
 let sent: Record<string, unknown>[];
 let groups: GroupCalls;
 let ids: number;
-let membership: (room: { roomId: string }, membership: string) => void;
+let handlers: Record<string, (...all: unknown[]) => void>;
+let muted: boolean;
 
 function message(content: Record<string, unknown>, ago = 0): MatrixEvent {
   const id = `$${ids++}`;
   return {
     getId: () => id,
+    getRoomId: () => ROOM,
     getTxnId: () => undefined,
     getType: () => 'm.room.message',
     getSender: () => '@ben:hs',
@@ -48,7 +50,7 @@ const joins = () => (open() as unknown as { events: { onJoined: () => void } }).
 
 beforeEach(() => {
   resetStore();
-  [events, older, people, sent, ids] = [[], [], {}, [], 0];
+  [events, older, people, sent, ids, handlers, muted] = [[], [], {}, [], 0, {}, false];
   const room = {
     roomId: ROOM,
     name: 'Planning',
@@ -59,7 +61,8 @@ beforeEach(() => {
     currentState: { getStateEvents: () => ({}), maySendEvent: () => true },
   };
   const client = {
-    on: (_event: string, handler: typeof membership) => void (membership = handler),
+    on: (event: string, handler: (...all: never[]) => void) => void (handlers[event] = handler as never),
+    getPushActionsForEvent: () => ({ notify: !muted }),
     off: () => {},
     getRoom: () => room,
     getSafeUserId: () => ME,
@@ -147,9 +150,32 @@ it('of two who begin at once the slower one comes to the quicker one', async () 
 
 it('who is removed from the room is out of its call', async () => {
   await groups.meet(ROOM, true);
-  membership({ roomId: '!other:hs' }, 'leave');
+  handlers['Room.myMembership']!({ roomId: '!other:hs' }, 'leave');
   expect(groups.current).not.toBeNull();
-  membership({ roomId: ROOM }, 'leave');
+  handlers['Room.myMembership']!({ roomId: ROOM }, 'leave');
   await vi.waitFor(() => expect(groups.current).toBeNull());
   expect(useApp.getState().group).toBeNull();
+});
+
+it('a call that begins elsewhere is told of once, with the way there', async () => {
+  const theirs = call();
+  const event = message(announcement(theirs));
+  handlers['Room.timeline']!(event);
+  handlers['Event.decrypted']!(event);
+  handlers['Room.timeline']!(message(announcement(call()), 120_000));
+  expect(useApp.getState().toasts.map((t) => t.words)).toEqual(['Me Myself started a video call in Planning.']);
+  useApp.getState().toasts[0]!.action!.do();
+  expect(open().call.name).toBe(theirs.name);
+  // In a call one is not called.
+  handlers['Room.timeline']!(message(announcement(call())));
+  expect(useApp.getState().toasts).toHaveLength(1);
+});
+
+it('a call that begins in a muted room, or in the one that is looked at, needs no other word', () => {
+  muted = true;
+  handlers['Room.timeline']!(message(announcement(call())));
+  muted = false;
+  useApp.setState({ roomId: ROOM });
+  handlers['Room.timeline']!(message(announcement(call())));
+  expect(useApp.getState().toasts).toEqual([]);
 });

@@ -7,12 +7,13 @@ import { displayName, plainName } from '../matrix/names.ts';
 import { announcement, LONGEST_MS, newRoomCall, roomCallOf, type RoomCall } from '../matrix/roomCall.ts';
 import { wentWrong } from '../matrix/wrong.ts';
 import { MeetApi } from '../meet/api.ts';
-import { toast, useApp } from '../store.ts';
+import { openRoom, toast, useApp } from '../store.ts';
 import { Attendances } from './attendance.ts';
 import { GroupCall } from './call.ts';
 import type { FramedCall } from './frame.ts';
 import { RoomCallFrame } from './roomCall.ts';
 import { elementCall } from './settings.ts';
+import { News } from './news.ts';
 
 /** Where somebody is in a call: what every member must be allowed to set for itself. */
 const MEMBER_STATE = 'org.matrix.msc3401.call.member';
@@ -31,6 +32,7 @@ export class GroupCalls {
   private readonly client: MatrixClient;
   private readonly media: MediaLoader;
   private readonly keeper: TokenKeeper;
+  private readonly news: News;
   private offer: Promise<Offer> | undefined;
   private opening = false;
 
@@ -39,6 +41,7 @@ export class GroupCalls {
     this.media = media;
     this.keeper = keeper;
     this.attendances = new Attendances((name) => this.meeting(name).info());
+    this.news = new News(client, (room, call, who) => this.invite(room, call, who));
     client.on(RoomEvent.MyMembership, this.onMembership);
   }
 
@@ -126,6 +129,19 @@ export class GroupCalls {
   join(roomId: string, call: RoomCall): void {
     const room = this.free(roomId);
     if (room) this.enter(room, call, false);
+  }
+
+  /** Says that somebody has begun a call, to whoever does not look at the room or has something else over it. */
+  private invite(room: Room, call: RoomCall, who: string): void {
+    if (this.current || (useApp.getState().roomId === room.roomId && document.visibilityState === 'visible')) return;
+    const kind = call.video ? 'video' : 'voice';
+    toast(`${displayName(room, who)} started a ${kind} call in ${plainName(room.name)}.`, 'info', {
+      label: call.here ? 'Join' : 'Look',
+      do: () => {
+        openRoom(room.roomId);
+        if (call.here) this.join(room.roomId, call);
+      },
+    });
   }
 
   private enter(room: Room, call: RoomCall, begins: boolean): void {
@@ -218,6 +234,7 @@ export class GroupCalls {
   /** Ends everything at once: the page or the session goes. */
   stop(): void {
     this.client.off(RoomEvent.MyMembership, this.onMembership);
+    this.news.stop();
     this.current?.end();
     this.attendances.stop();
   }

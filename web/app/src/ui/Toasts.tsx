@@ -20,6 +20,19 @@ export function Toasts() {
         <div key={t.id} className={`toast toast-${t.tone}`} data-testid="toast">
           {t.tone === 'problem' && <Icon name="warning" />}
           <span>{t.words}</span>
+          {t.action && (
+            <button
+              type="button"
+              className="button button-small button-primary"
+              data-testid="toast-action"
+              onClick={() => {
+                dismissToast(t.id);
+                t.action?.do();
+              }}
+            >
+              {t.action.label}
+            </button>
+          )}
           <button type="button" className="icon-button small" aria-label="Dismiss" onClick={() => dismissToast(t.id)}>
             <Icon name="close" size={16} />
           </button>
