@@ -38,6 +38,7 @@ type connection struct {
 	types       []sdp.Codec // payload types of our offers
 	offerID     uint32
 	outstanding uint32    // offer that waits for its answer
+	settling    bool      // the first offer was answered, and the connection is not up yet
 	dirty       bool      // something changed since
 	asked       bool      // the client was asked for an offer
 	told        time.Time // when it was asked, or sent the outstanding offer
@@ -130,6 +131,10 @@ func (c *connection) Connected() {
 		}
 	}
 	c.startLegs()
+	c.settling = false
+	if c.dirty && c.outstanding == 0 {
+		c.offer()
+	}
 }
 
 // startLegs lets all legs that are bound begin.

@@ -465,7 +465,7 @@ func (p *Participant) Restart() {
 	defer p.room.mu.Unlock()
 	if c := p.receiving; c.offers {
 		c.session.Restart()
-		c.outstanding = 0
+		c.outstanding, c.settling = 0, false
 		c.offer()
 	}
 }

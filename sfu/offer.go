@@ -58,12 +58,14 @@ func (c *connection) payload(codec sdp.Codec) *sdp.Codec {
 	return nil
 }
 
-// offer makes an offer with everything that is subscribed to, or notes that one is due.
+// offer makes an offer with everything that is subscribed to, or notes that one is due. The second one waits until the connection is up: before,
+// nothing of it could flow, and pion, which is in other people's clients, prepares for the streams of the first one once it is connected, and
+// never for those that have taken their places meanwhile.
 func (c *connection) offer() {
 	if !c.begun || c.p.state == Disconnected {
 		return
 	}
-	if c.outstanding != 0 {
+	if c.outstanding != 0 || c.settling {
 		c.dirty = true
 		return
 	}
@@ -164,7 +166,7 @@ func (c *connection) answered(d *sdp.Description, id uint32) error {
 	if err := c.take(d); err != nil {
 		return err
 	}
-	c.outstanding = 0
+	c.outstanding, c.settling = 0, !c.connected
 	data := false
 	var refused []*Subscription
 	for i, s := range c.sections {
