@@ -37,7 +37,7 @@ var attackRows = map[string][]string{
 	"S23 handshakes with another certificate, damaged":    {"sfu/transport: TestAClientWithAnotherCertificateIsRefused", "sfu/transport: TestAFloodOfForgedChecksAndHellosChangesNothing"},
 	"S24 data channels without end, long messages":        {"sfu/transport: TestDataChannelsAreBounded"},
 	"S25 floods of data, slow readers":                    {"sfu/transport: TestDataChannelsAreBounded"},
-	"S26 tracks without end, layers that flap":            {"sfu/livekit: TestEndlessTracksAreLimited", "sfu/forward: TestKeyFramesAreAskedForTwiceASecondAtMost", "sfu/forward: TestALayerThatFallsSilentIsReplaced"},
+	"S26 tracks without end, layers that flap":            {"sfu/livekit: TestEndlessTracksAreLimited", "sfu: TestATrackThatIsAnnouncedAndNotOfferedIsForgotten", "sfu/forward: TestKeyFramesAreAskedForTwiceASecondAtMost", "sfu/forward: TestALayerThatFallsSilentIsReplaced"},
 	"S27 slow subscribers":                                {"sfu/transport: TestASlowTCPClientLosesPacketsAndHoldsNoMemory", "sfu/livekit: TestAClientThatDoesNotReadIsCutOff", "sfu/transport: TestDataChannelsAreBounded"},
 	"S28 WebSocket frames against the rules, gzip bombs":  {"sfu/livekit: TestWebSocketsThatBreakTheirRulesAreClosed", "sfu/livekit: \"a huge frame\"", "sfu/livekit: TestRefusalsBeforeTheUpgrade"},
 	"S29 floods of signals, answers that nobody asked":    {"sfu/livekit: \"a flood\"", "sfu/livekit: \"an unasked answer\""},
