@@ -6,6 +6,11 @@ SHELL := /bin/bash
 BIN   := bin/trunkboard
 NPM   := npm --prefix web/app
 
+# Tests are compiled with the flags of the binary (without cgo, without this machine's paths), so that nothing is compiled twice: a third of
+# what a build with an empty cache takes. The race detector alone needs cgo.
+export CGO_ENABLED := 0
+export GOFLAGS := $(strip $(GOFLAGS) -trimpath)
+
 # How long each fuzz target runs in `make fuzz`.
 FUZZTIME ?= 20s
 # What `make run` passes on, e.g. make run ARGS="--tls self-signed".
@@ -28,8 +33,8 @@ VCS := $(shell git status --porcelain >/dev/null 2>&1 || echo -buildvcs=false)
 # Go knows itself what has changed; without cgo the binary is static and runs on any Linux of this architecture.
 .PHONY: $(BIN)
 $(BIN): web
-	@CGO_ENABLED=0 go run ./cmd/licences . web/dist/licences.txt
-	CGO_ENABLED=0 go build -trimpath $(VCS) -o $(BIN) ./cmd/trunkboard
+	@go run ./cmd/licences . web/dist/licences.txt
+	go build $(VCS) -o $(BIN) ./cmd/trunkboard
 
 run: build ## Build everything and serve http://localhost:8008, data in ./data
 	@exec $(BIN) serve $(ARGS)
@@ -82,7 +87,7 @@ test-network: build ## One call in each of six networks, and a meeting through p
 	done
 
 test-race: deps sfu/e2e/node_modules/.package-lock.json ## Run the Go tests under the race detector (needs a C compiler)
-	@.ci/services.sh go test -race -timeout 40m ./...
+	@.ci/services.sh env CGO_ENABLED=1 go test -race -timeout 40m ./...
 
 test-long: deps build web/e2e/element-call/node_modules/.package-lock.json ## Run the long drills as well: kill -9, power cuts, soak
 	@TRUNKBOARD_TEST_LONG=1 .ci/services.sh go test -timeout 120m -v -run 'Long|Drill' ./...
