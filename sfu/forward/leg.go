@@ -302,9 +302,11 @@ func (g *Leg) forward(layer int, run []Packet, out Out, now time.Duration) {
 		g.layer = -1
 		g.peer.Drop(g.streams.SSRC, g.streams.RTXSSRC)
 	}
+	start := g.start
 	for i := range run {
 		g.one(layer, &run[i], out, now, id)
 	}
+	begun, begins := g.start, g.start != start && g.source.cfg.Codec != Opaque
 	ask := g.starved && g.peer.Room()
 	if ask {
 		g.starved = false
@@ -312,6 +314,30 @@ func (g *Leg) forward(layer int, run []Packet, out Out, now time.Duration) {
 	g.mu.Unlock()
 	if ask {
 		g.KeyFrame()
+	}
+	if begins {
+		g.overtaken(layer, begun, out, now)
+	}
+}
+
+// overtaken sends what came before the first packet of the key frame with which the leg began on layer, and belongs after it: that one was lost
+// and came late, and until then there was nothing to begin with.
+func (g *Leg) overtaken(layer int, start uint64, out Out, now time.Duration) {
+	l := &g.source.layers[layer]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	last, _ := l.sequence.Last()
+	var p Packet
+	for c := start + 1; c <= last && g.layer == layer && g.start == start && !g.still(); c++ {
+		p.Raw, p.Count = l.ring.Get(c), c
+		if p.Raw != nil && p.Header.Parse(p.Raw) && p.Header.StripPadding(p.Raw) && p.parse(&g.source.cfg) {
+			if g.source.cfg.Descriptor != 0 {
+				l.reread(&p, &g.source.cfg, false)
+			}
+			g.one(layer, &p, out, now, g.transport())
+		}
 	}
 }
 

@@ -109,3 +109,36 @@ func TestWhatFeedbackMissesIsSentAgain(t *testing.T) {
 		t.Errorf("%d tries, then key frames: %v", tries, s.asked)
 	}
 }
+
+// The first packet of a key frame is lost and comes after the others: who waited for it gets the others too.
+func TestAKeyFrameWhoseFirstPacketComesLastIsWhole(t *testing.T) {
+	s := newStage(VP8, true)
+	s.leg(&peer{}, Streams{SSRC: 11, PayloadType: 100})
+	small, large := &encoder{}, &encoder{layer: 1}
+	s.send(small, true, 2)
+	s.send(large, false, 2)
+	before := s.send(small, false, 2)
+	run := large.frame(true, 4)
+	s.now += 33 * time.Millisecond
+	s.Forward(1, run[1:], &s.out)
+	if n := len(s.out.take()); n != 0 {
+		t.Fatalf("%d packets of a key frame without its beginning were sent", n)
+	}
+	s.now += 40 * time.Millisecond
+	s.Forward(1, run[:1], &s.out)
+	got := s.out.take()
+	got = append(got, s.send(large, false, 2)...)
+	next := before[len(before)-1].index
+	for i, g := range got {
+		if next++; g.index != next {
+			t.Errorf("packet %d has number %d, want %d", i, g.index, next)
+		}
+	}
+	if len(got) != 6 {
+		t.Errorf("%d packets were sent", len(got))
+	}
+	s.now += time.Millisecond
+	if s.Forward(1, run[1:2], &s.out); len(s.out.take()) != 0 {
+		t.Error("a packet that came twice was sent twice")
+	}
+}
