@@ -12,7 +12,9 @@ import (
 
 // How what is sent follows what the path to a subscriber carries.
 const (
+	testFor   = 150 * time.Millisecond
 	probeStep = 5 * time.Millisecond
+	settleFor = time.Second            // after something was taken away, it is seen what that brings
 	probeEcho = 700 * time.Millisecond // until what came of a probe is known at the latest
 	riseAfter = 2 * time.Second
 	stopAfter = 1500 * time.Millisecond // something was taken away from any, a picture may stop
@@ -30,6 +32,7 @@ type adaption struct {
 	intact  time.Duration // when it lost little last
 	short   time.Duration // since when there is no room for a picture that is shown; 0 if there is
 	seeker  congest.Seeker
+	testing bool // a probe tests whether the path is narrow at all
 }
 
 // picture is a subscribed video track as it is shared out.
@@ -49,6 +52,7 @@ func (p *Participant) adapt() {
 	}
 	c.session.Listen()
 	now := p.room.engine.cfg.Transport.Now()
+	c.p.room.engine.repairs.add(&c.unheard) // also for what came late, which nobody has asked for
 	rate, limited := c.session.Path.Limited()
 	a := &c.adaption
 	if !limited {
@@ -104,7 +108,7 @@ func (a *adaption) share(path *congest.Estimator, pictures []picture, mayPause b
 		demands[i] = d
 	}
 	path.Asked(asked, now)
-	use := 1 - path.Noise() // the rest is for repairs
+	use := 1 - path.Worn() // the rest is for repairs
 	keep := 1.0
 	if path.Loss() < losesMuch {
 		a.intact = now
@@ -143,11 +147,20 @@ func (a *adaption) share(path *congest.Estimator, pictures []picture, mayPause b
 		}
 		allow(i, out[i])
 	}
-	target, lasts := a.seeker.Seek(rate, int(float64(congest.Next(demands, out))/use), asked, now)
-	if target == 0 {
+	if a.testing {
 		return nil
 	}
-	b := &probe{path: path, target: target, lasts: lasts}
+	target, lasts := a.seeker.Seek(rate, int(float64(congest.Next(demands, out))/use), asked, now)
+	if target == 0 {
+		if a.seeker.Busy() || a.seeker.Narrowed(settleFor, now) || !least(demands, out) {
+			return nil
+		}
+		if target, lasts = path.Doubt(now), testFor; target == 0 {
+			return nil
+		}
+		a.testing = true
+	}
+	b := &probe{path: path, target: target, lasts: lasts, test: a.testing}
 	sum := 0
 	for i, l := range out {
 		b.legs = append(b.legs, pictures[i].leg)
@@ -157,6 +170,16 @@ func (a *adaption) share(path *congest.Estimator, pictures []picture, mayPause b
 	}
 	b.extra = max(target/8, target-min(sum, path.Throughput()))
 	return b
+}
+
+// least reports whether nothing smaller can be sent than out.
+func least(demands []congest.Demand, out []int) bool {
+	for i, level := range out {
+		if level > lowest(&demands[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // lowest is the least that a demand can have.
@@ -199,8 +222,17 @@ func (p *Participant) seekMore(b *probe) {
 		p.room.mu.Lock()
 		defer p.room.mu.Unlock()
 		e.log.Debug("looked for room", "participant", p.sid, "target", b.target, "found", found, "conclusive", conclusive)
-		c.adaption.seeker.Sought(found, conclusive, e.cfg.Transport.Now())
+		c.adaption.sought(b, found, conclusive, e.cfg.Transport.Now())
 	})
+}
+
+// sought takes what came of b.
+func (a *adaption) sought(b *probe, found, conclusive bool, now time.Duration) {
+	if b.test {
+		a.testing = false
+	} else {
+		a.seeker.Sought(found, conclusive, now)
+	}
 }
 
 // probe sends, for a moment, what was sent already once more, to see whether it comes through.
@@ -211,6 +243,7 @@ type probe struct {
 	lasts         time.Duration
 	begun, ended  time.Duration
 	running, over bool
+	test          bool // see congest.Estimator.Doubt
 	sent, turn    int
 }
 
@@ -219,7 +252,7 @@ func (b *probe) step(now time.Duration, out forward.Out) (done bool) {
 	switch {
 	case !b.running:
 		b.running, b.begun = true, now
-		b.path.StartProbe(b.target, now)
+		b.path.StartProbe(b.target, b.test, now)
 	case b.over:
 		return b.path.ProbeTold() || now-b.ended > probeEcho
 	}

@@ -20,8 +20,26 @@ import (
 // Limits of what one RTCP packet may make us do.
 const maxResend = 128
 
-// manyLost is how many packets a client has to ask for at once for its path to be looked at, without waiting for its next report.
-const manyLost = 8
+// manyLost is how many packets a client has to ask for within manyIn for its path to be looked at, without waiting for its next report.
+const (
+	manyLost = 8
+	manyIn   = 500 * time.Millisecond
+)
+
+// asking counts what a client asks to be sent again.
+type asking struct {
+	n     int
+	since time.Duration
+}
+
+// many notes n requests; it reports whether they are many.
+func (a *asking) many(n int, now time.Duration) bool {
+	if now-a.since > manyIn {
+		a.n, a.since = 0, now
+	}
+	a.n += n
+	return a.n >= manyLost
+}
 
 // connection is one peer connection of a participant. It is its session's transport.Handler.
 type connection struct {
@@ -51,7 +69,10 @@ type connection struct {
 	incoming []incoming
 	legs     map[uint32]*forward.Leg // by SSRC, those that go out
 	repeats  map[uint32]*forward.Leg // by the SSRC of the RTX stream
-	missed   []missed
+	asking   asking
+	unheard  unheard
+	tells    []told        // what the message at hand tells
+	newest   time.Duration // when the newest packet that feedback tells of was sent
 	heard    map[*forward.Leg]*hearing
 	ids      extensions
 	arrivals congest.Arrivals
@@ -107,6 +128,7 @@ const (
 
 func newConnection(p *Participant, t *transport.Transport) (*connection, error) {
 	c := &connection{p: p, ssrc: rand.Uint32() | 1, number: rand.Uint64() >> 2, streams: map[uint32]*stream{}, legs: map[uint32]*forward.Leg{}, repeats: map[uint32]*forward.Leg{}, heard: map[*forward.Leg]*hearing{}}
+	c.unheard.c = c
 	var err error
 	c.session, err = t.Open(c)
 	return c, err
@@ -120,7 +142,8 @@ func (c *connection) Connected() {
 	if c.p.state == Disconnected {
 		return
 	}
-	c.connected, c.since, c.adaption.begun = true, r.engine.now(), r.engine.cfg.Transport.Now()
+	c.connected, c.since = true, r.engine.now()
+	c.adaption.begun, c.adaption.seeker.Random = r.engine.cfg.Transport.Now(), rand.Float64
 	c.session.Pace(startRate)
 	if c == c.p.primary() && c.p.state != Active {
 		c.p.state = Active
@@ -310,13 +333,18 @@ func (c *connection) RTCP(compound []byte, out *transport.Batch) {
 			continue
 		}
 		if body, ok := p.TransportFeedback(); ok {
-			c.missed = c.missed[:0]
-			c.session.Path.Feedback(body, c.p.room.engine.cfg.Transport.Now(), c.miss)
-			for _, m := range c.missed[:min(len(c.missed), maxResend-resend)] {
-				resend++
-				m.leg.Missed(m.sequence, m.repair, m.sent, out)
+			c.tells, c.newest = c.tells[:0], 0
+			c.session.Path.Feedback(body, c.p.room.engine.cfg.Transport.Now(), c.tell)
+			for _, t := range c.tells {
+				t.leg.Tell(t.Told, out)
 			}
-			clear(c.missed) // of legs that may be gone soon
+			clear(c.tells) // of legs that may be gone soon
+			for _, g := range c.legs {
+				if c.newest > 0 && g.Watching() {
+					g.Overdue(c.newest, c.newest, out)
+					c.p.room.engine.repairs.add(&c.unheard)
+				}
+			}
 			continue
 		}
 		if ssrc, lost, ok := p.NACK(c.lost[:0]); ok {
@@ -325,10 +353,13 @@ func (c *connection) RTCP(compound []byte, out *transport.Batch) {
 			lost = lost[:min(len(lost), maxResend-resend)]
 			resend += len(lost)
 			if g := c.legs[ssrc]; g != nil {
-				if len(lost) >= manyLost {
+				if g.Video() && c.asking.many(len(lost), c.p.room.engine.cfg.Transport.Now()) {
 					c.session.Suspect()
 				}
 				g.Resend(lost, out)
+				if g.Watching() {
+					c.p.room.engine.repairs.add(&c.unheard)
+				}
 			}
 			continue
 		}
@@ -340,23 +371,21 @@ func (c *connection) RTCP(compound []byte, out *transport.Batch) {
 	}
 }
 
-// missed is a packet that did not arrive.
-type missed struct {
-	leg      *forward.Leg
-	sequence uint16
-	repair   bool
-	sent     time.Duration
+// told is what feedback says of a packet.
+type told struct {
+	leg *forward.Leg
+	forward.Told
 }
 
-// miss notes a packet that did not arrive. The caller holds mu.
-func (c *connection) miss(ref congest.Ref, sent time.Duration) {
-	if len(c.missed) >= maxResend {
-		return
+// tell notes what feedback says of a packet, if that matters. The caller holds mu.
+func (c *connection) tell(what congest.Ref, sent time.Duration, arrived bool) {
+	c.newest = max(c.newest, sent)
+	g, repair := c.legs[what.SSRC], false
+	if g == nil {
+		g, repair, what.Sequence = c.repeats[what.SSRC], true, what.Original
 	}
-	if g := c.legs[ref.SSRC]; g != nil {
-		c.missed = append(c.missed, missed{g, ref.Sequence, false, sent})
-	} else if g := c.repeats[ref.SSRC]; g != nil {
-		c.missed = append(c.missed, missed{g, ref.Original, true, sent})
+	if g != nil && (!arrived || g.Watching()) {
+		c.tells = append(c.tells, told{g, forward.Told{Sequence: what.Sequence, Repair: repair, Sent: sent, Arrived: arrived}})
 	}
 }
 

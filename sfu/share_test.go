@@ -64,10 +64,10 @@ func TestSharedLayersComeBackSoonAfterThePathIsWideAgain(t *testing.T) {
 		within time.Duration
 		shown  float64 // share of the frames of both while it is narrow
 	}{
-		{500e3, 11_000, false, 8 * time.Second, 0.98},
-		{880e3, 5500, false, 8 * time.Second, 0.98},
-		{880e3, 44_000, false, 8 * time.Second, 0.98},
-		{1500e3, 11_000, false, 8 * time.Second, 0.98},
+		{500e3, 11_000, false, 10 * time.Second, 0.98},
+		{880e3, 5500, false, 10 * time.Second, 0.98},
+		{880e3, 44_000, false, 10 * time.Second, 0.98},
+		{1500e3, 11_000, false, 10 * time.Second, 0.98},
 		{500e3, 11_000, true, 15 * time.Second, 0.85},
 		{880e3, 5500, true, 15 * time.Second, 0.85},
 		{880e3, 44_000, true, 15 * time.Second, 0.85},
@@ -123,6 +123,7 @@ func TestSubscribersThatLookForRoomShareAPath(t *testing.T) {
 	for _, queue := range []int{20_000, 60_000} {
 		down := &lane{rate: 2e6, queue: queue, delay: 15 * time.Millisecond}
 		one, other := newShow(t, down, threeSizes, threeSizes), newShow(t, down, threeSizes, threeSizes)
+		other.seed(7)
 		together(20*time.Second, one, other)
 		one.take()
 		other.take()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -32,15 +33,18 @@ type show struct {
 	cameras  []*camera
 	slot     [packets.MaxSize + 16]byte
 	mayPause bool
+	patience time.Duration // of a decoder, before it asks for a key frame
 
 	flying    []datagram // to the subscriber
 	arrivals  congest.Arrivals
 	back      []message
 	mute      bool // feedback gets lost
-	got, lost int  // packets since the last report
-	bytes     int  // that came
-	paused    int  // pictures that were told to be paused
-	silence   int  // sounds lost
+	asking    asking
+	bad       float64 // share of datagrams lost at random, on the way to the server and from it
+	got, lost int     // packets since the last report
+	bytes     int     // that came
+	paused    int     // pictures that were told to be paused
+	silence   int     // sounds lost
 	probes    int
 }
 
@@ -104,7 +108,7 @@ type camera struct {
 
 	// What the subscriber has.
 	sequence packets.Sequence
-	losses   packets.Losses
+	holes    []*hole
 	have     map[uint64]piece
 	next     uint64
 	came     bool          // something, since it was looked at last
@@ -123,6 +127,7 @@ type encoding struct {
 	ts          uint32
 	key         time.Duration // a key frame is due then; 0 for none
 	debt        int
+	kept        [512][]byte // the newest packets
 }
 
 // piece is a packet as the decoder sees it.
@@ -136,12 +141,15 @@ const (
 	showFrame = 40 * time.Millisecond
 	keyTimes  = 5 // a key frame is so many frames large
 	keyAfter  = 70 * time.Millisecond
+	nackTries = 10
+	nackTrip  = 100 * time.Millisecond // a browser that sends no pictures does not measure the round trip, and takes it for that
 )
 
 func newShow(t *testing.T, down *lane, cameras ...[]int) *show {
-	s := &show{t: t, r: rand.New(rand.NewPCG(5, 6)), now: time.Second, down: down, mayPause: true}
+	s := &show{t: t, now: time.Second, down: down, mayPause: true, patience: 500 * time.Millisecond}
 	down.level = float64(down.queue)
 	s.begun, s.a.begun = s.now, s.now
+	s.seed(6)
 	for i, rates := range cameras {
 		c := &camera{s: s, rates: rates, number: i, phase: time.Duration(13*i) * time.Millisecond, have: map[uint64]piece{}, size: -1, shown: s.now}
 		c.source = forward.NewSource(forward.Config{
@@ -160,6 +168,12 @@ func newShow(t *testing.T, down *lane, cameras ...[]int) *show {
 	s.pacer.Follow(startRate, 0, s.now)
 	s.paced = true
 	return s
+}
+
+// seed makes chance another one.
+func (s *show) seed(n uint64) {
+	s.r = rand.New(rand.NewPCG(5, n))
+	s.a.seeker.Random = s.r.Float64
 }
 
 // The show is a forward.Peer and a forward.Out, as a session and a batch are.
@@ -186,9 +200,10 @@ func (s *show) send(b []byte, number int) {
 	const around = 28 + 16 // IP and UDP; SRTP's tag
 	d := datagram{b: append([]byte(nil), b...), number: number}
 	if number > 0 {
-		d.count = s.path.Sent(len(b), congest.Ref{}, s.now)
+		d.count = s.path.Sent(len(b), refOf(b), s.now)
 	}
 	at, ok := s.down.enter(len(b)+around, s.now)
+	ok = ok && !s.loses()
 	if !ok {
 		s.lost++
 		return
@@ -196,6 +211,18 @@ func (s *show) send(b []byte, number int) {
 	d.at = at
 	s.flying = append(s.flying, d)
 }
+
+// refOf is what Batch tells of a packet.
+func refOf(b []byte) congest.Ref {
+	var h packets.Header
+	if !h.Parse(b) || len(b) < h.Payload+2 {
+		return congest.Ref{}
+	}
+	return congest.Ref{SSRC: h.SSRC, Sequence: h.Sequence, Original: binary.BigEndian.Uint16(b[h.Payload:])}
+}
+
+// loses is chance.
+func (s *show) loses() bool { return s.bad > 0 && s.r.Float64() < s.bad }
 
 // run lets time pass.
 func (s *show) run(span time.Duration) { together(span, s) }
@@ -221,13 +248,24 @@ func (s *show) step() {
 			s.silence++
 		}
 	}
+	if s.now%repairEvery == 0 {
+		for _, c := range s.cameras {
+			c.repair()
+		}
+	}
 	if s.now%(5*time.Millisecond) == 0 {
 		s.release()
 		if s.probe != nil && s.probe.step(s.now, s) {
 			found, conclusive := s.path.ProbeResult(s.now)
-			s.note("probe of %d kbit/s: found %v, conclusive %v", s.probe.target/1000, found, conclusive)
+			s.note("probe of %d kbit/s (test %v): found %v, conclusive %v", s.probe.target/1000, s.probe.test, found, conclusive)
+			s.a.sought(s.probe, found, conclusive, s.now)
 			s.probe = nil
-			s.a.seeker.Sought(found, conclusive, s.now)
+		}
+	}
+	if s.now%(repeatAfter/2) == 0 && s.Numbered() { // what unheard does
+		for _, c := range s.cameras {
+			trip := 2 * s.down.delay
+			c.leg.Overdue(s.now-trip-repeatAfter, s.now-trip-untoldAfter, s)
 		}
 	}
 	if s.now%(100*time.Millisecond) == 0 {
@@ -264,7 +302,7 @@ func (s *show) look() {
 		}
 		return
 	}
-	s.pacer.Follow(rate, s.path.Noise(), s.now)
+	s.pacer.Follow(rate, s.path.Repairs(), s.now)
 	s.paced, s.a.limited = true, true
 	var pictures []picture
 	for _, c := range s.cameras {
@@ -328,14 +366,14 @@ func (s *show) hear() {
 	if s.now%(100*time.Millisecond) == 50*time.Millisecond && s.arrivals.Pending() {
 		b := s.arrivals.Append(nil, 1, 2)[4:]
 		if !s.mute {
-			s.answer(func() { s.path.Feedback(b, s.now, nil) })
+			s.answer(func() { s.feedback(b) })
 		}
 	}
 	if s.now%(20*time.Millisecond) == 0 {
 		for _, c := range s.cameras {
-			if lost, _ := c.losses.Due(nil, s.now); len(lost) > 0 {
+			if lost := c.ask(); len(lost) > 0 {
 				s.answer(func() {
-					if len(lost) >= manyLost {
+					if s.asking.many(len(lost), s.now) {
 						s.path.Suspect(s.now)
 					}
 					c.leg.Resend(lost, s)
@@ -355,7 +393,31 @@ func (s *show) hear() {
 	}
 }
 
-func (s *show) answer(do func()) { s.back = append(s.back, message{s.now + s.down.delay, do}) }
+func (s *show) answer(do func()) {
+	if !s.loses() {
+		s.back = append(s.back, message{s.now + s.down.delay, do})
+	}
+}
+
+// feedback is what connection.RTCP does.
+func (s *show) feedback(body []byte) {
+	var all []told
+	newest := time.Duration(0)
+	s.path.Feedback(body, s.now, func(what congest.Ref, sent time.Duration, arrived bool) {
+		newest = max(newest, sent)
+		i, repair := int(what.SSRC)-100, false
+		if i >= len(s.cameras) {
+			i, repair, what.Sequence = int(what.SSRC)-200, true, what.Original
+		}
+		all = append(all, told{s.cameras[i].leg, forward.Told{Sequence: what.Sequence, Repair: repair, Sent: sent, Arrived: arrived}})
+	})
+	for _, t := range all {
+		t.leg.Tell(t.Told, s)
+	}
+	for _, c := range s.cameras {
+		c.leg.Overdue(newest, newest, s)
+	}
+}
 
 // film sends the next frame of each size.
 func (c *camera) film() {
@@ -386,28 +448,78 @@ func (c *camera) film() {
 			}
 			b = append(b, start, tag, byte(layer))
 			b = append(b, make([]byte, max(0, part-3))...)
-			p := forward.Packet{Raw: b}
-			if !p.Header.Parse(b) {
-				c.s.t.Fatal("a packet that cannot be read")
+			e.kept[e.sn%uint16(len(e.kept))] = b
+			if !c.s.loses() {
+				run = append(run, c.s.packet(b))
 			}
-			run = append(run, p)
 		}
 		c.source.Forward(layer, run, c.s)
 	}
 }
 
+// packet is what came from a publisher.
+func (s *show) packet(b []byte) forward.Packet {
+	p := forward.Packet{Raw: b}
+	if !p.Header.Parse(b) {
+		s.t.Fatal("a packet that cannot be read")
+	}
+	return p
+}
+
+// repair is what holes.ask does, and how the publisher answers.
+func (c *camera) repair() {
+	for layer := range c.rates {
+		lost, _ := c.source.Lost(layer, nil)
+		if len(lost) == 0 {
+			continue
+		}
+		e := &c.layers[layer]
+		c.s.answer(func() {
+			for _, sn := range lost {
+				if b := e.kept[sn%uint16(len(e.kept))]; binary.BigEndian.Uint16(b[2:]) == sn {
+					c.s.answer(func() { c.source.Forward(layer, []forward.Packet{c.s.packet(b)}, c.s) })
+				}
+			}
+		})
+	}
+}
+
 // take is a packet that comes to the subscriber.
 func (c *camera) take(sequence uint16, payload []byte, marker bool) {
+	last, begun := c.sequence.Last()
 	count := c.sequence.Extend(sequence)
 	if c.next == 0 {
 		c.next = count
 	}
-	c.losses.Arrived(count, c.s.now)
+	c.holes = slices.DeleteFunc(c.holes, func(h *hole) bool { return h.count == count })
+	for k := last + 1; begun && k < count; k++ {
+		c.holes = append(c.holes, &hole{count: k, asked: -nackTrip})
+	}
 	if count < c.next || len(payload) < 3 {
 		return
 	}
 	c.came = true
 	c.have[count] = piece{start: payload[0]&0x10 != 0, key: payload[0]&0x10 != 0 && payload[1]&1 == 0, end: marker, size: int(payload[2])}
+}
+
+// hole is a packet that did not come.
+type hole struct {
+	count uint64
+	tries int
+	asked time.Duration
+}
+
+// ask is what a browser does: it asks ten times, as often as a round trip allows, and then never again.
+func (c *camera) ask() (numbers []uint16) {
+	now := c.s.now
+	c.holes = slices.DeleteFunc(c.holes, func(h *hole) bool { return h.tries == nackTries || h.count < c.next })
+	for _, h := range c.holes {
+		if now-h.asked >= max(nackTrip, 2*c.s.down.delay) {
+			h.asked, h.tries = now, h.tries+1
+			numbers = append(numbers, uint16(h.count))
+		}
+	}
+	return numbers
 }
 
 // show is what the decoder does: frames in order, or from a key frame on that is there.
@@ -446,7 +558,7 @@ func (c *camera) wait() {
 		c.stuck = 0
 	case c.stuck == 0:
 		c.stuck = now
-	case now-c.stuck > 500*time.Millisecond && now-c.asked > 500*time.Millisecond:
+	case now-c.stuck > c.s.patience && now-c.asked > 500*time.Millisecond:
 		c.asked = now
 		c.s.answer(c.leg.KeyFrame)
 	}

@@ -72,6 +72,7 @@ type Estimator struct {
 	}
 
 	probe probe
+	doubt doubt
 }
 
 type sentPacket struct {
@@ -133,9 +134,9 @@ func (e *Estimator) Sent(size int, ref Ref, now time.Duration) uint16 {
 	return uint16(e.next)
 }
 
-// Feedback takes the body of a feedback message; false if it is broken. missed, which may be nil, hears of each packet that did not arrive and
-// when it was sent; it must not call back.
-func (e *Estimator) Feedback(body []byte, now time.Duration, missed func(Ref, time.Duration)) bool {
+// Feedback takes the body of a feedback message; false if it is broken. told, which may be nil, hears of each packet, when it was sent and whether
+// it arrived; it must not call back.
+func (e *Estimator) Feedback(body []byte, now time.Duration, told func(what Ref, sent time.Duration, arrived bool)) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var r reading
@@ -151,10 +152,10 @@ func (e *Estimator) Feedback(body []byte, now time.Duration, missed func(Ref, ti
 		}
 		r.packet(count, p, arrival, received)
 		e.probed(count, int(p.size), arrival, received)
+		if told != nil {
+			told(p.ref, p.at, received)
+		}
 		if !received {
-			if missed != nil {
-				missed(p.ref, p.at)
-			}
 			return
 		}
 		e.stands.note(p.at, arrival)
@@ -171,7 +172,7 @@ func (e *Estimator) Feedback(body []byte, now time.Duration, missed func(Ref, ti
 	if news {
 		e.spoke(&r, now)
 	}
-	if news && e.loss.note(r.stretch, now) {
+	if news && !e.probe.test && e.loss.note(r.stretch, now) { // what a test loses says nothing about what was sent before
 		e.lost(now)
 	}
 	return true
@@ -199,8 +200,8 @@ func (e *Estimator) judge(s signal, now time.Duration) {
 		}
 		dt := min(now-e.raised, time.Second).Seconds()
 		e.raised = now
-		if t := e.told.throughput(now); t > 0 && e.rate < headroom*t {
-			e.rate = min(e.rate*(1+growth*dt)+1000*dt, headroom*t)
+		if t := headroom * e.told.throughput(now) / (1 - e.loss.noise); t > 0 && e.rate < t {
+			e.rate = min(e.rate*(1+growth*dt)+1000*dt, t)
 		}
 	}
 }
@@ -220,8 +221,9 @@ func (e *Estimator) lost(now time.Duration) {
 	if e.loss.share > lossNotice {
 		e.listening = max(e.listening, now+listenAfter)
 	}
-	if t := e.told.throughput(now); e.loss.share > lossMost && t > 0 && now-e.lowered > between {
+	if t := e.told.throughput(now); e.loss.most() && t > 0 && now-e.lowered > between {
 		// Whatever the reason: of that, pictures cannot be made. What was observed before the path became so explains nothing.
+		e.question(now)
 		e.lower(t, now)
 		e.loss.reset()
 		e.before.set = false
@@ -251,12 +253,20 @@ func (e *Estimator) lost(now time.Duration) {
 		if t := e.told.throughput(now); e.loss.share > lossMuch && t > 0 {
 			to = min(to, t) // the observation began before the path became narrow
 		}
+		e.question(now)
 		e.lower(to, now)
 	case e.before.set && e.loss.share > lossNotice && e.loss.share > 0.7*e.before.loss: // it was not the rate: sending less has cured nothing
 		e.limited, e.rate = e.before.limited, max(e.rate, e.before.rate)
 		e.before.set = false
 	case e.before.set && now-e.before.at > lossMemory:
 		e.before.set = false
+	}
+}
+
+// question has a limit that losses set tested, unless a queue is the reason.
+func (e *Estimator) question(now time.Duration) {
+	if e.stands.queue() <= doubtQueue {
+		e.doubt.raise(e.limited, e.rate, now)
 	}
 }
 
@@ -286,10 +296,25 @@ func (e *Estimator) Loss() float64 {
 	return e.loss.share
 }
 
-// Noise is the share of packets that the path is believed to lose at any rate: what is sent again for them needs room too.
-func (e *Estimator) Noise() float64 {
+// Worn is the share of packets that get lost: what the path is believed to lose at any rate, or what was lost lately and no queue explains. What
+// is sent again for them needs room too, or none of the pictures could be shown.
+func (e *Estimator) Worn() float64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.stands.queue() > doubtQueue {
+		return e.loss.noise
+	}
+	return max(e.loss.noise, e.loss.lately())
+}
+
+// Repairs is the share of what is sent that may be needed to send it again: what the path is believed to lose at any rate, and while that is in
+// doubt, see Doubt, most.
+func (e *Estimator) Repairs() float64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.doubt.open && e.doubt.asked > 0 && (e.probe.test || e.heard-e.doubt.asked < doubtAgain) {
+		return 1
+	}
 	return e.loss.noise
 }
 

@@ -130,7 +130,7 @@ func TestAPathThatNarrowsAndWidensIsFollowed(t *testing.T) {
 	l.rate = 5e6
 	// The tracks in use take what is allocated; a probe shows that there is more.
 	l.run(2*time.Second, l.want(500e3))
-	l.e.StartProbe(2e6, l.now)
+	l.e.StartProbe(2e6, false, l.now)
 	l.run(200*time.Millisecond, func() float64 { return 2e6 })
 	l.e.EndProbe(l.now)
 	l.run(500*time.Millisecond, l.want(500e3))
@@ -153,7 +153,7 @@ func TestAProbeOfANarrowPathFails(t *testing.T) {
 	l := newLink(700e3)
 	l.run(10*time.Second, l.want(2e6))
 	before, _ := l.e.Limited()
-	l.e.StartProbe(2e6, l.now)
+	l.e.StartProbe(2e6, false, l.now)
 	l.run(200*time.Millisecond, func() float64 { return 2e6 })
 	l.e.EndProbe(l.now)
 	l.run(time.Second, l.want(500e3))

@@ -21,6 +21,7 @@ const (
 	lossDoubt   = 60.0    // log likelihood that a unit of loss beyond the usual costs, if the path is to blame and not the rate
 	lossShy     = 10.0    // and a unit of what is usual
 	lossTie     = 1.0     // log likelihood within which no limit is believed
+	lossWorn    = 20.0    // and more, for a unit of what it loses at any rate: by chance some observations look worse
 	lossNarrow  = 12.0    // log likelihood that a path costs for each time that its capacity is half of
 	lossCommon  = 300_000 // bit/s: narrower ones are rare, while a small picture over a bad one is not
 )
@@ -48,7 +49,8 @@ type losses struct {
 	ring  [24]observation
 	n     int
 	open  stretch // the next observation
-	share float64 // lost at the newest one
+	share float64 // lost at the newest one,
+	was   float64 // and at the one before
 	noise float64 // random share that is believed
 }
 
@@ -59,7 +61,7 @@ func (l *losses) note(s stretch, now time.Duration) bool {
 	if o.sentSpan < lossSpan || o.packets < lossPackets && o.sentSpan < lossLongest {
 		return false
 	}
-	l.share = float64(o.lost) / float64(o.packets)
+	l.was, l.share = l.share, float64(o.lost)/float64(o.packets)
 	if l.n == len(l.ring) {
 		copy(l.ring[:], l.ring[1:])
 		l.n--
@@ -87,8 +89,38 @@ func (l *losses) forget(now time.Duration) {
 	l.n = kept
 }
 
+// most reports whether more than half was lost at last, and more than chance makes of what was lost before.
+func (l *losses) most() bool {
+	o := l.newest()
+	before := l.noise
+	if n := l.n - 1; n > 0 {
+		share, count := 0.0, 0.0
+		for _, p := range l.ring[:n] {
+			share, count = share+p.n*p.loss, count+p.n
+		}
+		before = math.Max(before, share/count)
+	}
+	return o.loss > lossMost && o.loss-before > 3*math.Sqrt(o.loss*(1-o.loss)/o.n)
+}
+
 // newest is the newest observation; there must be one.
 func (l *losses) newest() *observation { return &l.ring[l.n-1] }
+
+// lately is the share that was lost in the newest observation, and if that was not much also in the one before; half at most. It is nothing if it
+// becomes less: what was done about it helps.
+func (l *losses) lately() float64 {
+	share := l.share
+	switch {
+	case l.was > 1.5*share:
+		return 0
+	case share < lossMuch:
+		share = math.Min(share, l.was)
+	}
+	if share < lossUsual {
+		return 0
+	}
+	return math.Min(share, 0.5)
+}
 
 // mean is the share that was lost in all observations.
 func (l *losses) mean() float64 {
@@ -139,7 +171,7 @@ func (l *losses) capacity() float64 {
 		score[i], share[i] = l.explain(c)
 		best = math.Max(best, score[i])
 	}
-	if score[steps] >= best-lossTie {
+	if score[steps] >= best-lossTie-lossWorn*l.noise {
 		if l.n > 1 {
 			l.noise = share[steps]
 		}

@@ -16,8 +16,7 @@ const (
 	paceBurst     = 10 * time.Millisecond
 	paceLeast     = 2500                   // bytes that may go at once at any rate: a small frame
 	paceWithin    = 800 * time.Millisecond // what waits goes faster rather than later than this
-	repairShare   = 1.0 / 3                // of the estimate that repairs may take, as far as pictures leave it to them,
-	repairLeast   = 1.0 / 12               // and what they may take in any case; more where more is lost at random
+	repairLeast   = 1.0 / 12               // of the estimate repairs may take in any case, beyond what pictures leave; more where more is lost at random
 	repairMost    = 0.5
 	repairSpare   = 200 * time.Millisecond // for so long what pictures leave is saved up
 	maxWaiting    = 400                    // packets of media; more than any frame that a receiver could be sent again
@@ -25,6 +24,7 @@ const (
 	littleMost    = maxWaiting / 8         // more than these
 	littleWithin  = 150 * time.Millisecond
 	maxRepairs    = 64
+	repairWaits   = 1.0 / 3                // of the estimate, for repairWithin: so much of repairs may wait
 	repairWithin  = 50 * time.Millisecond  // a repair that would come later is asked for again before: browsers do every 20 ms
 	repairStale   = 100 * time.Millisecond // and one that waited for as long is not sent
 )
@@ -43,9 +43,10 @@ type Pacer struct {
 	mu      sync.Mutex
 	rate    float64 // bytes a second; 0 for no limit
 	debt    float64 // bytes sent ahead of time
-	repairs float64 // the same, of repairs at their share
+	repairs float64 // the same, of repairs at the estimate
 	sure    float64 // and at the share they have in any case,
 	least   float64 // which is this
+	eager   bool    // repairs always go
 	total   float64 // of everything at the estimate itself; less than 0 where there is something to spare
 	settled time.Duration
 	media   queue
@@ -70,13 +71,14 @@ type queue struct {
 }
 
 // Follow sets the rate to the estimate, in bit/s; 0 for no limit. noise is the share of packets that get lost at any rate: for those there is
-// room even if pictures take all of the estimate, as none of them could be shown otherwise.
+// room even if pictures take all of the estimate, as none of them could be shown otherwise. Where it is 1, repairs always go.
 func (p *Pacer) Follow(estimate int, noise float64, now time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.settle(now)
 	p.rate = paceFactor * float64(estimate) / 8
 	p.least = max(repairLeast, min(repairMost, noise/(1-min(noise, 0.5))))
+	p.eager = noise == 1
 }
 
 // settle lets time pay the debts. The caller holds mu.
@@ -93,7 +95,7 @@ func (p *Pacer) settle(now time.Duration) {
 	}
 	estimate := p.rate / paceFactor
 	p.debt = max(0, p.debt-paid)
-	p.repairs = max(0, p.repairs-repairShare*estimate*d.Seconds())
+	p.repairs = max(0, p.repairs-estimate*d.Seconds())
 	p.sure = max(0, p.sure-p.least*estimate*d.Seconds())
 	p.total = max(-estimate*repairSpare.Seconds(), p.total-estimate*d.Seconds())
 }
@@ -106,7 +108,7 @@ func (p *Pacer) burst() float64 { return max(paceLeast, p.rate*paceBurst.Seconds
 
 func (p *Pacer) mediaDue() bool { return p.rate == 0 || p.debt < p.burst() }
 func (p *Pacer) repairDue() bool {
-	return p.mediaDue() && (p.rate == 0 || p.total < 0 && p.repairs < p.burst() || p.sure == 0)
+	return p.eager || p.mediaDue() && (p.rate == 0 || p.total < 0 && p.repairs < p.burst() || p.sure == 0)
 }
 
 func (p *Pacer) charge(size int, repair bool) {
@@ -117,13 +119,13 @@ func (p *Pacer) charge(size int, repair bool) {
 	p.total = min(p.total+float64(size), p.rate) // a burst is forgotten after a while
 	if repair {
 		p.repairs += float64(size)
-		p.sure += float64(size)
+		p.sure = min(p.sure+float64(size), p.least*p.rate) // a second of them
 	}
 }
 
 // repairRoom is how many bytes of repairs may wait.
 func (p *Pacer) repairRoom() float64 {
-	return repairShare * p.rate / paceFactor * repairWithin.Seconds()
+	return repairWaits * p.rate / paceFactor * repairWithin.Seconds()
 }
 
 // Hold takes a packet that is ready but for its transport-wide number, which belongs at number, and its seal, for which roc is needed.
@@ -140,6 +142,9 @@ func (p *Pacer) Hold(b []byte, roc uint32, number int, repair bool, now time.Dur
 	if q.n == 0 && (repair && p.repairDue() || !repair && p.mediaDue()) {
 		p.charge(len(b), repair)
 		return false, false, false
+	}
+	if repair && q.has(b) {
+		return true, false, false // the same is about to go
 	}
 	if q.n == most || len(b) > packets.MaxSize || repair && q.n > 0 && float64((q.n+1)*len(b)) > p.repairRoom() {
 		return false, true, false
@@ -223,6 +228,21 @@ func (q *queue) take() *waiting {
 	}
 	q.n--
 	return w
+}
+
+// has reports whether a repair of the packet that b repairs waits already: on an RTX stream, the payload begins with its number.
+func (q *queue) has(b []byte) bool {
+	at := packets.HeaderLength(b)
+	if at+2 > len(b) {
+		return false
+	}
+	for w := q.first; w != nil; w = w.next {
+		i := packets.HeaderLength(w.bytes[:w.size])
+		if i+2 <= w.size && [4]byte(w.bytes[8:]) == [4]byte(b[8:]) && [2]byte(w.bytes[i:]) == [2]byte(b[at:]) {
+			return true
+		}
+	}
+	return false
 }
 
 func (q *queue) put(w *waiting) {

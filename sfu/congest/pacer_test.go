@@ -28,6 +28,7 @@ func take(p *Pacer, from, to time.Duration) (numbers []int, at []time.Duration) 
 func numbered(n int) []byte {
 	b := make([]byte, 1000)
 	binary.BigEndian.PutUint16(b, uint16(n))
+	binary.BigEndian.PutUint16(b[packets.HeaderSize:], uint16(n)) // of a repair: which packet it repairs
 	return b
 }
 
@@ -63,6 +64,35 @@ func TestAKeyFrameIsSpreadOverTime(t *testing.T) {
 	}
 }
 
+func TestARepairThatWaitsIsNotPutBesideItselfAgain(t *testing.T) {
+	var p Pacer
+	p.Follow(100_000, 0, 0)
+	now := time.Minute
+	for held := false; !held; {
+		var full bool
+		if held, full, _ = p.Hold(numbered(1), 0, 20, true, now); full {
+			t.Fatal("no repair may wait")
+		}
+	}
+	if held, full, first := p.Hold(numbered(1), 0, 20, true, now); !held || full || first || p.Waiting() != 1 {
+		t.Errorf("held %v, full %v, first %v, %d wait", held, full, first, p.Waiting())
+	}
+	if held, _, _ := p.Hold(numbered(2), 0, 20, true, now); held {
+		t.Error("another one found room: the test says nothing about the same one")
+	}
+}
+
+// While it is tested whether a path is narrow at all, repairs always go.
+func TestRepairsGoWhileThePathIsInDoubt(t *testing.T) {
+	var p Pacer
+	p.Follow(100_000, 1, 0)
+	for i := range 100 {
+		if held, full, _ := p.Hold(numbered(i), 0, 20, true, time.Second); held || full {
+			t.Fatalf("repair %d: held %v, full %v", i, held, full)
+		}
+	}
+}
+
 func TestNothingWaitsForLongerThanAMoment(t *testing.T) {
 	var p Pacer
 	p.Follow(100_000, 0, 0)
@@ -81,13 +111,13 @@ func TestRepairsGoFirstIntoWhatPicturesLeave(t *testing.T) {
 		noise        float64
 		least, fills float64
 	}{
-		{"pictures fill it", 12, 0, 0.05, 0.13},
-		{"half the estimate is pictures", 5, 0, 0.3, 0.45},
+		{"pictures fill it", 12, 0, 0.05, 0.2},
+		{"half the estimate is pictures", 5, 0, 0.45, 0.6},
 		{"pictures fill it, and three of ten are lost at random", 12, 0.3, 0.25, 0.35},
 	} {
 		var p Pacer
 		p.Follow(800_000, c.noise, 0) // 100 kB/s
-		media, repairs, refused, first := 0, 0, 0, -1
+		media, repairs, refused, asked, first := 0, 0, 0, 0, -1
 		to := make([]byte, packets.MaxSize)
 		for now := time.Second; now < 3*time.Second; now += 5 * time.Millisecond {
 			if (now/time.Millisecond)%100 == 0 { // 50 kB/s, or 120
@@ -99,11 +129,12 @@ func TestRepairsGoFirstIntoWhatPicturesLeave(t *testing.T) {
 			}
 			if now > 1100*time.Millisecond {
 				for range 3 { // as many as anybody may ask for
-					if held, full, _ := p.Hold(numbered(1000), 0, 20, true, now); full {
+					if held, full, _ := p.Hold(numbered(1000+asked), 0, 20, true, now); full {
 						refused++
 					} else if !held {
 						repairs++
 					}
+					asked++
 				}
 			}
 			for {

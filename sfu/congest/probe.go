@@ -14,6 +14,7 @@ type probe struct {
 	firstSize   int
 	begun, sent time.Duration // sending it
 	running     bool
+	test        bool
 
 	firstSent, lastSent time.Duration
 	sentSize            int // all but the first
@@ -24,18 +25,18 @@ const (
 	probeLost    = 5   // packets lost end it
 )
 
-// StartProbe says that what is sent from now until EndProbe is meant to reach target bit/s.
-func (e *Estimator) StartProbe(target int, now time.Duration) {
+// StartProbe says that what is sent from now until EndProbe is meant to reach target bit/s; test, that it was Doubt who asked for it.
+func (e *Estimator) StartProbe(target int, test bool, now time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.probe = probe{from: e.next + 1, to: 1<<64 - 1, target: float64(target), begun: now, running: true}
+	e.probe = probe{from: e.next + 1, to: 1<<64 - 1, target: float64(target), begun: now, running: true, test: test}
 }
 
 // EndProbe ends the burst.
 func (e *Estimator) EndProbe(now time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.probe.to, e.probe.sent = e.next, now
+	e.probe.to, e.probe.sent, e.doubt.probed = e.next, now, now
 }
 
 // ProbeTold reports whether all is told of a probe that has ended, or enough of one that has not for it to be in vain.
@@ -44,7 +45,7 @@ func (e *Estimator) ProbeTold() bool {
 	defer e.mu.Unlock()
 	p := &e.probe
 	if p.sent == 0 {
-		return p.lost >= probeLost && e.tooMuchLost() || e.delayed > p.begun
+		return !p.test && p.lost >= probeLost && e.tooMuchLost() || e.delayed > p.begun
 	}
 	return uint64(p.got+p.lost) > p.to-p.from
 }
@@ -82,8 +83,15 @@ func (e *Estimator) ProbeResult(now time.Duration) (found, conclusive bool) {
 	p := e.probe
 	defer func() { e.probe = probe{} }()
 	sent, told := p.to-p.from+1, p.got+p.lost
-	if !p.running || told < 5 || uint64(2*told) < sent || p.lastSent <= p.firstSent {
+	if !p.running || told < 5 || uint64(2*told) < sent && !p.test || p.lastSent <= p.firstSent {
+		if p.test {
+			e.doubt.again(now)
+		}
 		return false, false
+	}
+	meant := float64(8*p.sentSize) / (p.lastSent - p.firstSent).Seconds()
+	if p.test {
+		return e.tested(meant, float64(p.lost)/float64(told), told, now)
 	}
 	if e.tooMuchLost() || p.last <= p.first || e.delayed > p.sent {
 		return false, true
@@ -92,7 +100,7 @@ func (e *Estimator) ProbeResult(now time.Duration) (found, conclusive bool) {
 	if float64(told) < 0.95*float64(sent) {
 		got *= float64(sent) / float64(told) // at most twice: see above
 	}
-	meant := float64(8*p.sentSize) / (p.lastSent - p.firstSent).Seconds()
+	got /= 1 - min(e.loss.noise, 0.5)
 	if got < probeReached*min(meant, p.target) {
 		return false, true
 	}
@@ -102,4 +110,23 @@ func (e *Estimator) ProbeResult(now time.Duration) (found, conclusive bool) {
 	e.loss.reset()
 	e.before.set = false
 	return got >= probeReached*p.target, meant >= probeReached*p.target
+}
+
+// tested ends a test of a path that loses packets.
+func (e *Estimator) tested(rate, lost float64, told int, now time.Duration) (bad, known bool) {
+	d := &e.doubt
+	bad, known = d.tested(rate, lost, told)
+	switch {
+	case bad:
+		e.loss.noise = max(e.loss.noise, (d.seen.n*d.seen.loss+float64(told)*lost)/(d.seen.n+float64(told)))
+		e.limited, e.rate = d.limited, max(e.rate, d.rate)
+		d.open, d.unknown, d.pause, e.before.set = false, 0, 0, false
+		e.loss.reset()
+		e.listening = max(e.listening, now+listenAfter)
+	case known:
+		d.later()
+	default:
+		d.again(now)
+	}
+	return bad, known
 }

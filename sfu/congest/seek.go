@@ -8,6 +8,7 @@ import "time"
 const (
 	seekAfter   = 2 * time.Second // after something was taken away, and between climbs; doubled after each that was in vain, up to seekAtMost
 	seekAtMost  = 5 * time.Second
+	seekSpread  = time.Second
 	seekFirst   = 1.5                    // times the estimate is the first probe of a climb: what does not fit of it, most queues hold
 	seekFurther = 2                      // times the last one is the next
 	seekSurplus = 1.2                    // times what the next step takes
@@ -23,6 +24,11 @@ const (
 // wide a path is found in a second. Where what was found so did not hold, probes become longer: a policer lets a bucket full through, and
 // looks like a wide path until that is empty. The zero value is ready; it is not safe for concurrent use.
 type Seeker struct {
+	// Random spreads climbs in time, if it is not nil: it gives numbers from 0 to 1. Subscribers behind one path that look for room at the same
+	// moment, again and again, find none.
+	Random func() float64
+
+	spread   time.Duration
 	busy     bool
 	target   int           // of the newest probe
 	climbed  int           // what came through in this climb, 0 before the first probe
@@ -62,20 +68,26 @@ func (k *Seeker) Seek(rate, next, all int, now time.Duration) (target int, lasts
 	return k.target, min(seekFor<<k.deceived, seekLongest)
 }
 
+// Busy reports whether a probe is under way.
+func (k *Seeker) Busy() bool { return k.busy }
+
 // pause is how long it takes from one climb to the next.
 func (k *Seeker) pause() time.Duration {
 	switch {
 	case k.short:
-		return seekAfter
+		return seekAfter + k.spread
 	case k.deceived == 0:
-		return max(k.wait, seekAfter)
+		return max(k.wait, seekAfter) + k.spread
 	}
-	return seekAtMost * time.Duration(min(k.deceived, 2)+1) / 2
+	return seekAtMost*time.Duration(min(k.deceived, 2)+1)/2 + k.spread
 }
 
 // Sought tells what came of the probe, as Estimator.ProbeResult does.
 func (k *Seeker) Sought(found, conclusive bool, now time.Duration) {
 	k.busy, k.ended = false, now
+	if k.Random != nil {
+		k.spread = time.Duration(k.Random() * float64(seekSpread))
+	}
 	reached := k.climbed
 	k.climbed, k.short = 0, false
 	switch {

@@ -115,3 +115,22 @@ func TestAfterADeceptionProbesBecomeLonger(t *testing.T) {
 		t.Errorf("a probe lasts %v although what was found held", lasts)
 	}
 }
+
+// Two subscribers behind one path must not look for room at the same moment each time.
+func TestClimbsAreSpreadInTime(t *testing.T) {
+	starts := func(random func() float64) (began []time.Duration) {
+		k := Seeker{Random: random}
+		k.Lowered(time.Second)
+		_, began = climb(&k, 400_000, 700_000, 2_800_000, time.Second, time.Minute, func(int, time.Duration) bool { return false })
+		return began
+	}
+	early, late := starts(func() float64 { return 0 }), starts(func() float64 { return 0.999 })
+	if len(early) < 5 || len(late) < 5 {
+		t.Fatalf("climbs at %v and %v", early, late)
+	}
+	for i := 1; i < 5; i++ {
+		if apart := (late[i] - late[i-1]) - (early[i] - early[i-1]); apart < 800*time.Millisecond || apart > 1100*time.Millisecond {
+			t.Errorf("climb %d: %v and %v", i, early[:5], late[:5])
+		}
+	}
+}

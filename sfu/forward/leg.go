@@ -64,6 +64,7 @@ type Leg struct {
 	allowance   int      // packets that may be sent again on demand
 	rtxSequence uint64
 	sent        []sent
+	watch       watchlist
 	starved     bool // a packet was dropped because the path is narrow: a key frame is needed
 	stats       LegStats
 
@@ -80,8 +81,10 @@ type sent struct {
 	layer     uint8
 	form      form
 	marker    bool
-	again     time.Duration // last time it was sent again
-	tries     uint8         // how often it was
+	watched   bool          // nobody else may ask for it any more: see watchlist
+	held      bool          // the newest repetition waited
+	again     time.Duration // last time it was sent, if it was sent again or late
+	tries     uint8         // how often it was sent again
 }
 
 // LegStats counts what a leg has sent.
@@ -399,7 +402,7 @@ func (g *Leg) one(layer int, p *Packet, out Out, now time.Duration, transport ui
 		return
 	}
 	g.put(p, &sent{
-		marker: marker, form: f,
+		marker: marker, form: f, again: now, watched: count < g.lastCount && g.source.cfg.Video,
 		count: count, source: p.Count, timestamp: p.Header.Timestamp + g.timestamp,
 		pictureID: pictureID, tl0: p.VP8.TL0 + g.tl0, layer: uint8(layer),
 	}, out, transport)
@@ -444,6 +447,9 @@ func (g *Leg) put(p *Packet, e *sent, out Out, transport uint8) {
 	}
 	if g.sent != nil {
 		g.sent[e.count&uint64(len(g.sent)-1)] = *e
+		if e.watched {
+			g.watch.add(e.count)
+		}
 	}
 	if e.count > g.lastCount {
 		g.recent = g.recent<<(e.count-g.lastCount) | 1

@@ -145,3 +145,6 @@ func (s *Source) temporalFor(layer int, fps float64) int {
 	}
 	return MaxTemporal - 1
 }
+
+// Video reports whether the leg's source is video.
+func (g *Leg) Video() bool { return g.source.cfg.Video }

@@ -3,6 +3,8 @@
 package forward
 
 import (
+	"encoding/binary"
+	"slices"
 	"testing"
 	"time"
 )
@@ -30,7 +32,7 @@ func TestAPictureOfWhichAPacketIsGivenUpGetsAKeyFrame(t *testing.T) {
 		}
 		s.send(e, false, 1)
 	}
-	if asks < 8 || asks > 12 {
+	if asks < 12 || asks > 24 {
 		t.Errorf("asked %d times", asks)
 	}
 	s.Tick()
@@ -74,32 +76,32 @@ func TestWhatFeedbackMissesIsSentAgain(t *testing.T) {
 	if g.Pad(100, &s.out); len(s.out.take()) == 0 {
 		t.Fatal("no padding")
 	}
-	if g.Missed(sn, true, s.now, &s.out); sent() {
+	if g.Tell(Told{Sequence: sn, Repair: true, Sent: s.now}, &s.out); sent() {
 		t.Error("a repetition that nobody asked for was repeated")
 	}
 	s.now += 50 * time.Millisecond
-	if g.Missed(sn, false, first, &s.out); !sent() {
+	if g.Tell(Told{Sequence: sn, Repair: false, Sent: first}, &s.out); !sent() {
 		t.Fatal("it was not sent again")
 	}
 	again := s.now
 	s.now += 50 * time.Millisecond
-	if g.Missed(sn, false, first, &s.out); sent() {
+	if g.Tell(Told{Sequence: sn, Repair: false, Sent: first}, &s.out); sent() {
 		t.Error("the original was told as lost again, while its repetition may be on its way")
 	}
-	if g.Missed(sn, true, again-time.Millisecond, &s.out); sent() {
+	if g.Tell(Told{Sequence: sn, Repair: true, Sent: again - time.Millisecond}, &s.out); sent() {
 		t.Error("an older repetition counts")
 	}
-	if g.Missed(sn, true, again+time.Second, &s.out); sent() {
+	if g.Tell(Told{Sequence: sn, Repair: true, Sent: again + time.Second}, &s.out); sent() {
 		t.Error("a repetition that was sent much later, as padding, counts")
 	}
-	if g.Missed(sn+5000, false, first, &s.out); sent() {
+	if g.Tell(Told{Sequence: sn + 5000, Sent: first}, &s.out); sent() {
 		t.Error("something was sent that never was before")
 	}
 	s.asked = nil
 	tries := 1
 	for range 30 {
 		s.now += time.Second
-		if g.Missed(sn, true, again+time.Millisecond, &s.out); !sent() {
+		if g.Tell(Told{Sequence: sn, Repair: true, Sent: again + time.Millisecond}, &s.out); !sent() {
 			break
 		}
 		again = s.now
@@ -107,6 +109,106 @@ func TestWhatFeedbackMissesIsSentAgain(t *testing.T) {
 	}
 	if tries != againTries || len(s.asked) != 1 {
 		t.Errorf("%d tries, then key frames: %v", tries, s.asked)
+	}
+}
+
+// overdue is a leg on a stage, for tests of Overdue.
+func overdue(t *testing.T) (s *stage, p *peer, g *Leg, e *encoder) {
+	t.Helper()
+	s, p, e = newStage(VP8, true), &peer{numbered: true}, &encoder{}
+	g = s.leg(p, Streams{SSRC: 11, PayloadType: 100, RTXSSRC: 12, RTXType: 101, Transport: 3})
+	for i := range 5 {
+		s.send(e, i == 0, 3)
+	}
+	return s, p, g, e
+}
+
+// again lists the numbers of the packets that were repaired.
+func (s *stage) again(t *testing.T) (numbers []uint16) {
+	t.Helper()
+	for _, g := range s.out.take() {
+		if g.header.SSRC != 12 {
+			t.Fatalf("sent with SSRC %d", g.header.SSRC)
+		}
+		numbers = append(numbers, binary.BigEndian.Uint16(g.payload))
+	}
+	return numbers
+}
+
+// A subscriber asks for a packet that the publisher's line lost until it gives up; if it comes then, and gets lost here, nobody asks.
+func TestWhatCameLateIsSentUntilItArrives(t *testing.T) {
+	s, _, g, e := overdue(t)
+	run := e.frame(false, 3)
+	s.Forward(0, append(run[:1:1], run[2]), &s.out)
+	s.now += 300 * time.Millisecond
+	s.out.take()
+	s.Forward(0, run[1:2], &s.out)
+	late := s.out.take()[0].header.Sequence
+	first := s.now
+	s.now += 100 * time.Millisecond
+	if g.Overdue(first, first, &s.out); len(s.again(t)) != 0 {
+		t.Fatal("sent again before anything is told about what was sent then")
+	}
+	if g.Overdue(s.now, s.now, &s.out); !slices.Equal(s.again(t), []uint16{late}) {
+		t.Fatal("it was not sent again, or something else was")
+	}
+	if g.Overdue(s.now, s.now, &s.out); len(s.again(t)) != 0 {
+		t.Error("the repetition was repeated before anything is told about it")
+	}
+	s.now += 100 * time.Millisecond
+	if g.Tell(Told{Sequence: late, Repair: true, Sent: s.now - 100*time.Millisecond, Arrived: true}, &s.out); g.Watching() != true {
+		t.Fatal("who watches is known when the list is gone through")
+	}
+	if g.Overdue(s.now, s.now, &s.out); len(s.again(t)) != 0 || g.Watching() {
+		t.Error("what has arrived is sent again")
+	}
+}
+
+// A repair for which there was no room is made up for, although it may have been asked for for the last time.
+func TestWhatWasAskedForIsSentUntilItArrives(t *testing.T) {
+	s, p, g, e := overdue(t)
+	number := s.send(e, false, 3)[1].header.Sequence
+	p.full = true
+	g.Resend([]uint16{number}, &s.out)
+	p.full = false
+	s.now += 50 * time.Millisecond
+	if g.Overdue(s.now, s.now, &s.out); !slices.Equal(s.again(t), []uint16{number}) {
+		t.Fatal("it was not sent")
+	}
+	p.holding = true
+	s.now += 50 * time.Millisecond
+	if g.Overdue(s.now, s.now, &s.out); len(p.held) != 1 {
+		t.Fatalf("%d wait", len(p.held))
+	}
+	p.holding = false
+	at := s.now
+	s.now += heldWithin / 2
+	if g.Overdue(s.now, s.now, &s.out); len(s.again(t)) != 0 {
+		t.Error("what waits was repeated")
+	}
+	s.now = at + 2*heldWithin
+	if g.Overdue(s.now, s.now, &s.out); !slices.Equal(s.again(t), []uint16{number}) {
+		t.Error("what waited for too long was not repeated")
+	}
+	s.asked = nil
+	tries := 3
+	for range 30 {
+		s.now += 200 * time.Millisecond
+		if g.Overdue(s.now, s.now, &s.out); len(s.again(t)) == 0 {
+			break
+		}
+		tries++
+	}
+	if tries != againTries || len(s.asked) != 1 || g.Watching() {
+		t.Errorf("%d tries, then key frames %v, watching %v", tries, s.asked, g.Watching())
+	}
+	number = s.send(e, false, 3)[1].header.Sequence
+	p.full = true
+	g.Resend([]uint16{number}, &s.out)
+	p.full = false
+	s.now += watchedMost + time.Second
+	if g.Overdue(s.now, s.now, &s.out); len(s.again(t)) != 0 || g.Watching() {
+		t.Error("what nobody waits for any more was sent")
 	}
 }
 

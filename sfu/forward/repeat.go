@@ -14,8 +14,9 @@ import (
 // multiply the traffic. Browsers ask ten times, as often as a round trip allows, and not more often than every 20 ms.
 const (
 	againSpacing = 10 * time.Millisecond
-	againSteady  = 4  // times that need not be further apart
-	againTries   = 10 // the last one 1.3 s after the first
+	againSteady  = 4 // times that need not be further apart
+	againMost    = 80 * time.Millisecond
+	againTries   = 10 // the last one 0.4 s after the first
 	allowanceMax = 200
 	allowanceMin = 64 // to begin with
 )
@@ -32,32 +33,6 @@ func (g *Leg) Resend(sequences []uint16, out Out) {
 	}
 }
 
-// Missed takes what transport-wide feedback tells: the packet sn, or with repair its repetition, which was sent then, did not arrive. A
-// subscriber may have stopped asking for it, since it asks ten times only, also for what comes late from the publisher and gets lost here: it is
-// sent again, unless a newer repetition is on its way. When that has failed often enough, there has to be a key frame.
-func (g *Leg) Missed(sn uint16, repair bool, then time.Duration, out Out) {
-	n, last, ok := g.resendable()
-	if !ok {
-		return
-	}
-	count := last - uint64(uint16(last)-sn)
-	g.mu.Lock()
-	e := &g.sent[count&uint64(len(g.sent)-1)]
-	// A repetition without a request was only meant to load the path: see Pad.
-	current := e.count == count && count >= g.fresh && repair == (e.tries > 0) && (!repair || then >= e.again && then-e.again < missedWithin)
-	failed := current && e.tries >= againTries
-	g.mu.Unlock()
-	switch {
-	case failed:
-		g.KeyFrame()
-	case current:
-		g.resend(count, n, g.source.cfg.Now(), out)
-	}
-}
-
-// missedWithin is how long a repair may have waited before it went.
-const missedWithin = 200 * time.Millisecond
-
 // resendable gives what resend needs; false if nothing is to be sent again now.
 func (g *Leg) resendable() (n Streams, last uint64, ok bool) {
 	g.mu.Lock()
@@ -70,26 +45,36 @@ func (g *Leg) resendable() (n Streams, last uint64, ok bool) {
 func (g *Leg) resend(count uint64, n Streams, now time.Duration, out Out) {
 	g.mu.Lock()
 	at := &g.sent[count&uint64(len(g.sent)-1)]
-	ok := at.count == count && count >= g.fresh && g.layer >= 0 && g.allowance > 0 && at.tries < againTries && (at.tries == 0 || now-at.again >= againSpacing<<max(0, int(at.tries)-againSteady))
+	ok := at.count == count && count >= g.fresh && g.layer >= 0 && g.allowance > 0 && at.tries < againTries && (at.tries == 0 || now-at.again >= min(againSpacing<<max(0, int(at.tries)-againSteady), againMost))
 	e := *at
+	if at.count == count && count >= g.fresh {
+		g.observe(at)
+	}
 	if ok {
 		at.again = now
 		at.tries++
 		g.allowance--
 	}
 	g.mu.Unlock()
-	if ok && g.again(e, n, out, true) == 0 {
-		g.mu.Lock()
-		if at := &g.sent[count&uint64(len(g.sent)-1)]; at.count == count && at.again == now { // as if it had not been asked for
-			at.again, at.tries = e.again, e.tries
-			g.allowance++
-		}
-		g.mu.Unlock()
+	if !ok {
+		return
+	}
+	size, held := g.again(e, n, out, true)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch at := &g.sent[count&uint64(len(g.sent)-1)]; {
+	case at.count != count || at.again != now:
+	case size == 0: // as if it had not been asked for
+		at.again, at.tries = e.again, e.tries
+		g.allowance++
+	default:
+		at.held = held
 	}
 }
 
-// again sends what e remembers once more, to repair or as mere load. It gives the size, 0 if the packet is gone or there is no room for it.
-func (g *Leg) again(e sent, n Streams, out Out, repair bool) int {
+// again sends what e remembers once more, to repair or as mere load. It gives the size, 0 if the packet is gone or there is no room for it, and
+// whether it waits.
+func (g *Leg) again(e sent, n Streams, out Out, repair bool) (size int, held bool) {
 	l := &g.source.layers[e.layer]
 	var p Packet
 	b := out.Slot()
@@ -101,7 +86,7 @@ func (g *Leg) again(e sent, n Streams, out Out, repair bool) int {
 	p.Raw = l.ring.Get(e.source)
 	if p.Raw == nil || !p.Header.Parse(p.Raw) || !p.Header.StripPadding(p.Raw) || !p.parse(&g.source.cfg) {
 		l.mu.Unlock()
-		return 0
+		return 0, false
 	}
 	at, number := packets.PutElements(b, transport, n.Dependency, p.passed(&g.source.cfg))
 	start := at
@@ -112,7 +97,7 @@ func (g *Leg) again(e sent, n Streams, out Out, repair bool) int {
 	size, payloadType, ok := g.source.body(b[at:packets.MaxSize], &p, e.form, &n)
 	l.mu.Unlock()
 	if !ok {
-		return 0
+		return 0, false
 	}
 	size += at
 	if p.VP8.Size > 0 && e.form != empty {
@@ -140,13 +125,13 @@ func (g *Leg) again(e sent, n Streams, out Out, repair bool) int {
 			g.mu.Lock()
 			g.stats.Again--
 			g.mu.Unlock()
-			return 0
+			return 0, false
 		case held:
-			return size
+			return size, true
 		}
 	}
 	out.Send(g.peer, size, roc, number)
-	return size
+	return size, false
 }
 
 // Pad sends about size bytes of what was sent already, on the RTX stream, where receivers know it for what it is: to find out whether
@@ -164,7 +149,8 @@ func (g *Leg) Pad(size int, out Out) (done int) {
 		e := g.sent[(last-back)&uint64(len(g.sent)-1)]
 		g.mu.Unlock()
 		if e.count == last-back {
-			done += g.again(e, n, out, false)
+			size, _ := g.again(e, n, out, false)
+			done += size
 		}
 	}
 	return done

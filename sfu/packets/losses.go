@@ -8,8 +8,8 @@ import "time"
 // twelve leave one packet of four thousand.
 const (
 	maxLosses    = 128                     // packets asked for at a time; a larger hole needs a key frame
-	lossTries    = 12                      // requests per packet
-	lossSteady   = 6                       // of which so many come at an even pace; then each waits half as long again, for a path that was down
+	lossTries    = 24                      // requests per packet
+	lossSteady   = 16                      // of which so many come at an even pace; then each waits half as long again, for a path that was down
 	lossPatience = 1500 * time.Millisecond // older holes are given up
 	lossReorder  = 8 * time.Millisecond    // wait before the first request: it may only be late
 	lossTrip     = 40 * time.Millisecond   // what a repair is taken to need before one was seen

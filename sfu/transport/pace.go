@@ -29,7 +29,7 @@ func (s *Session) Pace(estimate int) {
 		}
 		p = &congest.Pacer{}
 	}
-	p.Follow(estimate, s.Path.Noise(), s.t.Now())
+	p.Follow(estimate, s.Path.Repairs(), s.t.Now())
 	switch {
 	case estimate > 0:
 		s.pacer.Store(p)
