@@ -4,6 +4,7 @@ package forward
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/trunkboard/trunkboard/sfu/packets"
@@ -65,7 +66,8 @@ type Leg struct {
 	rtxSequence uint64
 	sent        []sent
 	watch       watchlist
-	starved     bool // a packet was dropped because the path is narrow: a key frame is needed
+	watching    atomic.Bool // there is something in it
+	starved     bool        // a packet was dropped because the path is narrow: a key frame is needed
 	stats       LegStats
 
 	ladder *ladder // of scalable video; set once. The last field: see fetch
@@ -448,7 +450,7 @@ func (g *Leg) put(p *Packet, e *sent, out Out, transport uint8) {
 	if g.sent != nil {
 		g.sent[e.count&uint64(len(g.sent)-1)] = *e
 		if e.watched {
-			g.watch.add(e.count)
+			g.look(e.count)
 		}
 	}
 	if e.count > g.lastCount {

@@ -212,6 +212,20 @@ func TestWhatWasAskedForIsSentUntilItArrives(t *testing.T) {
 	}
 }
 
+// A path's lock is held by who asks, and wanted by legs that send.
+func TestWhetherALegWatchesIsAskedWithoutItsLock(t *testing.T) {
+	_, _, g, _ := overdue(t)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	asked := make(chan bool)
+	go func() { asked <- g.Watching() }()
+	select {
+	case <-asked:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits for the leg's lock")
+	}
+}
+
 // The first packet of a key frame is lost and comes after the others: who waited for it gets the others too.
 func TestAKeyFrameWhoseFirstPacketComesLastIsWhole(t *testing.T) {
 	s := newStage(VP8, true)

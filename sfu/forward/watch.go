@@ -23,11 +23,17 @@ func (w *watchlist) add(count uint64) {
 	w.from, w.to = min(w.from, count), max(w.to, count)
 }
 
+// look has the packet with that number of ours looked at. The caller holds mu.
+func (g *Leg) look(count uint64) {
+	g.watch.add(count)
+	g.watching.Store(true)
+}
+
 // observe has a packet watched from now on. The caller holds mu.
 func (g *Leg) observe(e *sent) {
 	if g.source.cfg.Video {
 		e.watched = true
-		g.watch.add(e.count)
+		g.look(e.count)
 	}
 }
 
@@ -100,6 +106,7 @@ func (g *Leg) Overdue(again, late time.Duration, out Out) {
 		}
 		w.add(count)
 	}
+	g.watching.Store(w.to > 0)
 	g.mu.Unlock()
 	for _, count := range due[:found] {
 		g.resend(count, n, now, out)
@@ -112,9 +119,6 @@ func (g *Leg) Overdue(again, late time.Duration, out Out) {
 // missedWithin is how long a repair may have waited before it went.
 const missedWithin = 200 * time.Millisecond
 
-// Watching reports whether Arrived packets matter to Tell.
-func (g *Leg) Watching() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.watch.to >= g.watch.from && g.watch.to > 0
-}
+// Watching reports whether there is anything that Overdue should look at, and Tell should hear of what has arrived. It takes no lock: who has the
+// lock of a path asks, and a leg may wait for that while it sends.
+func (g *Leg) Watching() bool { return g.watching.Load() }
