@@ -300,7 +300,13 @@ func (c *client) receivers(kind webrtc.RTPCodecType, n int) {
 }
 
 func (c *client) makeOffer() *wire.SessionDescription {
-	d, err := c.pub.CreateOffer(nil)
+	c.t.Helper()
+	return c.makeOfferWith(nil)
+}
+
+func (c *client) makeOfferWith(o *webrtc.OfferOptions) *wire.SessionDescription {
+	c.t.Helper()
+	d, err := c.pub.CreateOffer(o)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -392,13 +398,40 @@ func (c *client) until(what string, wanted func(*wire.SignalResponse) bool) *wir
 	}
 }
 
+// connects waits until it is connected for what it receives.
+func (c *client) connects() {
+	c.t.Helper()
+	up := make(chan struct{})
+	once := sync.OnceFunc(func() { close(up) })
+	c.sub.OnConnectionStateChange(func(s webrtc.PeerConnectionState) {
+		if s == webrtc.PeerConnectionStateConnected {
+			once()
+		}
+	})
+	if c.sub.ConnectionState() == webrtc.PeerConnectionStateConnected { // before it was watched
+		once()
+	}
+	wait(c.t, up, "the connection")
+}
+
 // negotiate offers anew and waits for the answer.
 func (c *client) negotiate() {
+	c.t.Helper()
+	c.negotiateWith(nil)
+}
+
+// restart offers with new ICE credentials, as livekit-client does with the connection on which it publishes when it has resumed.
+func (c *client) restart() {
+	c.t.Helper()
+	c.negotiateWith(&webrtc.OfferOptions{ICERestart: true})
+}
+
+func (c *client) negotiateWith(with *webrtc.OfferOptions) {
 	c.t.Helper()
 	for c.pub.SignalingState() != webrtc.SignalingStateStable {
 		wait(c.t, c.answered, "the answer before")
 	}
-	o := c.makeOffer()
+	o := c.makeOfferWith(with)
 	c.say(&wire.SignalRequest{Message: &wire.SignalRequest_Offer{Offer: o}})
 	for wait(c.t, c.answered, "the answer") != o.GetId() {
 	}
