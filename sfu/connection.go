@@ -20,6 +20,9 @@ import (
 // Limits of what one RTCP packet may make us do.
 const maxResend = 128
 
+// maxTold bounds what is taken of one message of feedback, of which a run of lost packets takes two bytes. The rest is overdue soon.
+const maxTold = 512
+
 // manyLost is how many packets a client has to ask for within manyIn for its path to be looked at, without waiting for its next report.
 const (
 	manyLost = 8
@@ -384,7 +387,7 @@ func (c *connection) tell(what congest.Ref, sent time.Duration, arrived bool) {
 	if g == nil {
 		g, repair, what.Sequence = c.repeats[what.SSRC], true, what.Original
 	}
-	if g != nil && (!arrived || g.Watching()) {
+	if g != nil && (!arrived || g.Watching()) && len(c.tells) < maxTold {
 		c.tells = append(c.tells, told{g, forward.Told{Sequence: what.Sequence, Repair: repair, Sent: sent, Arrived: arrived}})
 	}
 }

@@ -32,7 +32,7 @@ func TestAPictureOfWhichAPacketIsGivenUpGetsAKeyFrame(t *testing.T) {
 		}
 		s.send(e, false, 1)
 	}
-	if asks < 12 || asks > 24 {
+	if asks < 12 || asks > 40 {
 		t.Errorf("asked %d times", asks)
 	}
 	s.Tick()

@@ -44,6 +44,10 @@ func (g *Leg) resendable() (n Streams, last uint64, ok bool) {
 // resend sends a packet again, if it may be.
 func (g *Leg) resend(count uint64, n Streams, now time.Duration, out Out) {
 	g.mu.Lock()
+	if g.sent == nil { // it was bound anew
+		g.mu.Unlock()
+		return
+	}
 	at := &g.sent[count&uint64(len(g.sent)-1)]
 	ok := at.count == count && count >= g.fresh && g.layer >= 0 && g.allowance > 0 && at.tries < againTries && (at.tries == 0 || now-at.again >= min(againSpacing<<max(0, int(at.tries)-againSteady), againMost))
 	e := *at
@@ -62,6 +66,9 @@ func (g *Leg) resend(count uint64, n Streams, now time.Duration, out Out) {
 	size, held := g.again(e, n, out, true)
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.sent == nil {
+		return
+	}
 	switch at := &g.sent[count&uint64(len(g.sent)-1)]; {
 	case at.count != count || at.again != now:
 	case size == 0: // as if it had not been asked for
@@ -146,7 +153,10 @@ func (g *Leg) Pad(size int, out Out) (done int) {
 	}
 	for back := uint64(0); done < size && back < 64; back++ {
 		g.mu.Lock()
-		e := g.sent[(last-back)&uint64(len(g.sent)-1)]
+		e := sent{}
+		if g.sent != nil {
+			e = g.sent[(last-back)&uint64(len(g.sent)-1)]
+		}
 		g.mu.Unlock()
 		if e.count == last-back {
 			size, _ := g.again(e, n, out, false)

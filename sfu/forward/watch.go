@@ -6,17 +6,18 @@ import "time"
 
 // Limits of watching over a packet.
 const (
-	heldWithin  = 120 * time.Millisecond // a repetition that waits goes within so much, or never
-	watchedMost = 3 * time.Second        // a browser has asked for a key frame by then
+	heldWithin   = 120 * time.Millisecond // a repetition that waits goes within so much, or never
+	missedWithin = 200 * time.Millisecond // what goes later was not asked for: see Pad
+	watchedMost  = 3 * time.Second        // a browser has asked for a key frame by then
 )
 
 // watchlist is where packets are whose arrival matters to nobody but us: those that came late from the publisher, and those that were sent again.
 // A subscriber asks for a packet a few times only, most of them before we had it where it came late, and then stands still for seconds. So it is
-// sent again until transport-wide feedback says that it has come. Packets from from to to may be watched; none if to is less.
+// sent again until transport-wide feedback says that it has come. Packets from from to to may be watched; none if both are 0.
 type watchlist struct{ from, to uint64 }
 
 func (w *watchlist) add(count uint64) {
-	if w.to < w.from || w.to == 0 {
+	if w.to == 0 {
 		w.from, w.to = count, count
 		return
 	}
@@ -53,9 +54,12 @@ func (g *Leg) Tell(t Told, out Out) {
 	}
 	count := last - uint64(uint16(last)-t.Sequence)
 	g.mu.Lock()
+	if g.sent == nil { // it was bound anew
+		g.mu.Unlock()
+		return
+	}
 	e := &g.sent[count&uint64(len(g.sent)-1)]
 	known := e.count == count && count >= g.fresh
-	// A repetition without a request was only meant to load the path: see Pad.
 	current := known && !t.Arrived && t.Repair == (e.tries > 0) && (!t.Repair || t.Sent >= e.again && t.Sent-e.again < missedWithin)
 	switch {
 	case known && t.Arrived:
@@ -88,7 +92,7 @@ func (g *Leg) Overdue(again, late time.Duration, out Out) {
 	count := max(w.from, g.fresh, last+1-min(last, uint64(len(g.sent))))
 	to := w.to
 	*w = watchlist{}
-	for ; count <= to && to > 0; count++ {
+	for ; count <= to && g.sent != nil; count++ {
 		e := &g.sent[count&uint64(len(g.sent)-1)]
 		switch {
 		case e.count != count || !e.watched:
@@ -115,9 +119,6 @@ func (g *Leg) Overdue(again, late time.Duration, out Out) {
 		g.KeyFrame()
 	}
 }
-
-// missedWithin is how long a repair may have waited before it went.
-const missedWithin = 200 * time.Millisecond
 
 // Watching reports whether there is anything that Overdue should look at, and Tell should hear of what has arrived. It takes no lock: who has the
 // lock of a path asks, and a leg may wait for that while it sends.

@@ -5,11 +5,11 @@ package packets
 import "time"
 
 // Limits of asking for lost packets again. Where three of ten packets are lost in each direction, half of the requests come to nothing:
-// twelve leave one packet of four thousand.
+// twelve leave one packet of four thousand, and browsers answer for a packet only once in what they take for a round trip.
 const (
 	maxLosses    = 128                     // packets asked for at a time; a larger hole needs a key frame
-	lossTries    = 24                      // requests per packet
-	lossSteady   = 16                      // of which so many come at an even pace; then each waits half as long again, for a path that was down
+	lossTries    = 40                      // requests per packet
+	lossSteady   = 32                      // of which so many come at an even pace; then each waits half as long again, for a path that was down
 	lossPatience = 1500 * time.Millisecond // older holes are given up
 	lossReorder  = 8 * time.Millisecond    // wait before the first request: it may only be late
 	lossTrip     = 40 * time.Millisecond   // what a repair is taken to need before one was seen
