@@ -339,7 +339,7 @@ func (s *server) stop(t *testing.T) {
 // awaitLog waits for a line in the server's log.
 func (s *server) awaitLog(t *testing.T, line string) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) { // another process: there is nothing to wait on
 		if text, err := os.ReadFile(s.log); err == nil && strings.Contains(string(text), line) {
 			return
 		}

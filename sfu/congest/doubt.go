@@ -106,9 +106,3 @@ func (d *doubt) tested(rate, lost float64, told int) (bad, known bool) {
 	}
 	return random-narrow > doubtSure, math.Abs(random-narrow) > doubtSure
 }
-
-// likelihood is the log likelihood that a share of n packets is lost where each is with probability p.
-func likelihood(share, n, p float64) float64 {
-	p = math.Min(0.99, math.Max(0.005, p))
-	return n * (share*math.Log(p) + (1-share)*math.Log(1-p))
-}

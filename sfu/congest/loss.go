@@ -201,12 +201,17 @@ func (l *losses) explain(c float64) (score, share float64) {
 			if o.sent > c {
 				q += (1 - p) * (1 - c/o.sent)
 			}
-			q = math.Min(0.99, math.Max(0.005, q))
-			s += o.n * (o.loss*math.Log(q) + (1-o.loss)*math.Log(1-q))
+			s += likelihood(o.loss, o.n, q)
 		}
 		if s > score {
 			score, share = s, p
 		}
 	}
 	return score, share
+}
+
+// likelihood is the log likelihood that a share of n packets is lost where each is with probability p.
+func likelihood(share, n, p float64) float64 {
+	p = math.Min(0.99, math.Max(0.005, p))
+	return n * (share*math.Log(p) + (1-share)*math.Log(1-p))
 }
